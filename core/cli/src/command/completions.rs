@@ -1,0 +1,44 @@
+//! `sipf completions`: shell completions and the man page, made from the flags themselves.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, ValueEnum};
+
+use crate::exit;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to print
+    shell: Target,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Target {
+    Bash,
+    Elvish,
+    Fish,
+    #[value(name = "powershell")]
+    PowerShell,
+    Zsh,
+    /// The man page, in roff
+    Man,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    use clap_complete::Shell;
+    let mut command = super::Arguments::command();
+    let shell = match args.shell {
+        Target::Bash => Shell::Bash,
+        Target::Elvish => Shell::Elvish,
+        Target::Fish => Shell::Fish,
+        Target::PowerShell => Shell::PowerShell,
+        Target::Zsh => Shell::Zsh,
+        Target::Man => {
+            clap_mangen::Man::new(command).render(&mut std::io::stdout()).context("standard output")?;
+            return Ok(exit::DONE);
+        }
+    };
+    clap_complete::generate(shell, &mut command, "sipf", &mut std::io::stdout());
+    Ok(exit::DONE)
+}

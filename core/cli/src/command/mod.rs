@@ -1,0 +1,36 @@
+//! The commands, one file each: its flags and what it does. `run` is a table.
+
+mod completions;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A small language model teaches itself to reason: sample, simulate, reward, align, evaluate.
+#[derive(Debug, Parser)]
+#[command(name = "sipf", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// Say more (repeat for more) on standard error
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say only what went wrong
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// When to colour the terminal
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: clap::ColorChoice,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print shell completions or the man page
+    Completions(completions::Args),
+}
+
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Completions(args) => completions::run(&args),
+    }
+}

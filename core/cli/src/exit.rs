@@ -1,0 +1,54 @@
+//! Exit statuses and the last words of a failed command.
+
+use std::process::ExitCode;
+
+/// It did what was asked.
+pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
+
+/// It ran and something did not hold.
+pub(crate) fn did_not_hold() -> ExitCode {
+    ExitCode::from(1)
+}
+
+/// It ran and something did not hold, or a stage ended early: exit 1. Anything else is "could not start": exit 2.
+#[derive(Debug)]
+pub(crate) struct EndedEarly(pub(crate) anyhow::Error);
+
+impl std::fmt::Display for EndedEarly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for EndedEarly {}
+
+/// Prints the whole chain of causes and picks the status: 130 interrupted, 1 ended early, 2 could not start.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    eprint_line(&format!("sipf: {error:#}"));
+    if error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref::<sipf_core::Error>(), Some(sipf_core::Error::Interrupted)))
+    {
+        return ExitCode::from(130);
+    }
+    match error.downcast_ref::<EndedEarly>() {
+        Some(_) => ExitCode::from(1),
+        None => ExitCode::from(2),
+    }
+}
+
+/// One line on standard error; a closed pipe is no reason to fail.
+pub(crate) fn eprint_line(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// One line on standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{line}")?;
+    Ok(())
+}

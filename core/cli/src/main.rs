@@ -1,0 +1,19 @@
+//! The `sipf` command: parse, resolve, run.
+
+mod command;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = command::Arguments::parse();
+    match command::run(arguments) {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}
