@@ -54,6 +54,20 @@ pub enum Marker {
     },
 }
 
+impl Default for Marker {
+    /// A line break, as TRL separates steps.
+    fn default() -> Self {
+        Self::Text { text: "\n".into() }
+    }
+}
+
+impl Default for Readout {
+    /// A plain 2-label head, as TRL trains.
+    fn default() -> Self {
+        Self::Classifier { labels: 2, positive: 1, squash_hidden: false, with_logprobs: false }
+    }
+}
+
 /// How a step's score comes out of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "readout", rename_all = "snake_case")]

@@ -50,7 +50,7 @@ impl std::str::FromStr for Split {
 }
 
 /// Where a split's rows come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Source {
@@ -62,6 +62,7 @@ pub enum Source {
     /// The task makes rows itself: the host calls [`crate::Task::generate`] with 0, 1, 2, ...
     Generated,
     /// The data set has no such split.
+    #[default]
     Missing,
 }
 
