@@ -27,12 +27,12 @@ pub enum Domain {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Metric {
+    /// Unbiased pass@k over the prompts of a group.
+    PassAtK,
     /// Share of greedy completions that pass.
     #[default]
     #[serde(other)]
     Accuracy,
-    /// Unbiased pass@k over the prompts of a group.
-    PassAtK,
 }
 
 /// Everything about a task that is not a function.
