@@ -157,6 +157,13 @@ impl TaskCard {
         self
     }
 
+    /// Sets which paths a flaw in their signature drops: `off`, `chosen` or `both`.
+    #[must_use]
+    pub fn equation_filter(mut self, filter: &str) -> Self {
+        self.equation_filter = filter.into();
+        self
+    }
+
     /// Sets what `sipf run` uses where no flag says otherwise.
     #[must_use]
     pub fn runs_with(mut self, model: &str, reward: &str, recipe: &str) -> Self {

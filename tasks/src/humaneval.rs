@@ -1,0 +1,131 @@
+//! HumanEval: hand-written Python problems, judged by running their tests (Chen et al., 2021).
+//!
+//! - **Data**: `humaneval/HumanEval.jsonl`, 164 rows, split `test`.
+//! - **Prompt**: reordered as in the paper so that it looks like MBPP's: description, examples as asserts, then the
+//!   function's first line; a row whose docstring has no `>>>` examples shows its docstring whole.
+//! - **Steps**: every non-empty line; rollouts start after coarser chunks ([`crate::code::steps`]).
+//! - **Answer**: none; programs have no normal form.
+//! - **Verdict**: `check(entry_point)` passes in the sandbox. The program is the completion where it defines the entry
+//!   point, otherwise prompt + completion.
+//! - **Reference**: prompt + canonical solution.
+
+use sipf_plugin::prelude::*;
+
+use crate::code::{python, steps};
+use crate::mbpp::code_prompt;
+
+/// The task `humaneval`.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct HumanEval;
+
+fn published() -> Published {
+    Published {
+        repository: "openai/openai_humaneval".into(),
+        revision: "main".into(),
+        path: "openai_humaneval/test-00000-of-00001.parquet".into(),
+        format: DataFormat::Parquet,
+        sha256: None,
+    }
+}
+
+/// The docstring of the last function of a prompt, without its quotes.
+fn docstring(prompt: &str) -> &str {
+    ["\"\"\"", "'''"]
+        .into_iter()
+        .filter_map(|quote| {
+            let (before, _) = prompt.trim_end().rsplit_once(quote)?;
+            Some(before.rsplit_once(quote)?.1)
+        })
+        .min_by_key(|text| text.len())
+        .unwrap_or(prompt)
+}
+
+/// Description and examples (as asserts) of a docstring with `>>>` lines.
+fn reordered(docstring: &str) -> (String, Vec<String>) {
+    let (mut description, mut tests) = (Vec::new(), Vec::new());
+    let mut lines = docstring.lines().map(str::trim).peekable();
+    while let Some(line) = lines.next() {
+        match (line.strip_prefix(">>>"), lines.peek()) {
+            (Some(call), Some(value)) if !value.is_empty() && !value.starts_with(">>>") => {
+                tests.push(format!("assert {} == {value}", call.trim()));
+                lines.next();
+            }
+            (Some(_), _) => {}
+            (None, _) if !line.is_empty() => description.push(line),
+            _ => {}
+        }
+    }
+    (description.join(" "), tests)
+}
+
+impl Task for HumanEval {
+    fn card(&self) -> TaskCard {
+        TaskCard::new("humaneval", Domain::Code)
+            .summary("hand-written Python problems, judged by their tests in the sandbox")
+            .metric(Metric::PassAtK)
+            .temperature(0.7)
+            .stop(python::stop_strings())
+            .quotas(25, 25)
+            .runs_with("google/gemma-2b", "prm-deepseek", "mbpp-gemma-2b")
+    }
+
+    fn source(&self, split: Split) -> Result<Source> {
+        Ok(match split {
+            Split::Test => Source::files([
+                DataFile::new("humaneval/HumanEval.jsonl", DataFormat::Jsonl).published(published())
+            ]),
+            _ => Source::Missing,
+        })
+    }
+
+    fn problems(&self, row: &Row, _: Split) -> Result<Vec<Problem>> {
+        let (prompt, entry) = (row.text("prompt")?, row.text("entry_point")?);
+        let number = row.text("task_id")?.rsplit('/').next().unwrap_or_default();
+        let extra = json!({ "prompt": prompt, "entry_point": entry, "test": row.text("test")? });
+        Ok(vec![
+            Problem::new(format!("humaneval/{number}"), docstring(prompt).trim())
+                .solution(format!("{prompt}{}", row.text("canonical_solution")?.trim_end()))
+                .extra(extra),
+        ])
+    }
+
+    fn prompt(&self, problem: &Problem, _: Role) -> Result<String> {
+        let extra = Row::new(0, problem.extra.clone());
+        let (prompt, entry) = (extra.text("prompt")?, extra.text("entry_point")?);
+        let (description, tests) = reordered(&problem.question);
+        let first_line =
+            prompt.lines().rfind(|line| line.starts_with(&format!("def {entry}("))).unwrap_or_default();
+        let ask = format!("{description} The function begins with `{first_line}`.");
+        Ok(match tests.is_empty() {
+            true => format!("'''\n{ask}\n'''\n"),
+            false => code_prompt(&ask, &tests),
+        })
+    }
+
+    fn clean(&self, _: &Problem, raw: &str) -> Result<String> {
+        Ok(python::program(raw).to_owned())
+    }
+
+    fn steps(&self, _: &Problem, completion: &str) -> Result<Vec<Step>> {
+        Ok(steps::steps(completion))
+    }
+
+    fn verify(&self, problem: &Problem, completion: &str) -> Result<Check> {
+        let extra = Row::new(0, problem.extra.clone());
+        let (prompt, entry, test) = (extra.text("prompt")?, extra.text("entry_point")?, extra.text("test")?);
+        let source = match python::defines(completion, entry) {
+            true => completion.to_owned(),
+            false => format!("{prompt}{completion}"),
+        };
+        let test = format!("{test}\ncheck({entry})");
+        Ok(Check::run(Program::python(source).setup(prompt).names([entry]).tests([test])))
+    }
+
+    fn signature(&self, _: &Problem, completion: &str) -> Result<Signature> {
+        Ok(python::signature(completion))
+    }
+
+    fn fixtures(&self) -> Result<Vec<Row>> {
+        crate::fixture_rows(include_str!("../fixtures/humaneval.jsonl"))
+    }
+}

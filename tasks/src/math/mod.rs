@@ -1,0 +1,4 @@
+//! Numbers and equations in model-written text.
+
+pub mod equation;
+pub mod number;
