@@ -1,1 +1,7 @@
-//! Being written.
+//! One trainable decoder for the families in use, its weights, tokenizer and kernels.
+
+mod attention;
+mod tokenizer;
+
+pub use attention::{AttentionSpec, Cache};
+pub use tokenizer::Tokenizer;
