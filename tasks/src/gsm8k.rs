@@ -2,45 +2,18 @@
 //!
 //! - **Data**: `gsm8k/{train,test}.jsonl`, `{question, answer}`; the answer's last line is `#### n`.
 //! - **Prompt**: the paper's instruction form (its scripts spell "Let't"; we write "Let's").
-//! - **Steps**: lines; the final `The answer is n` is no step.
+//! - **Steps**: lines; one that begins with `The answer is` or `####` is no step.
 //! - **Answer**: rules `sipf` (default), `strict`, `flexible` of [`crate::math::number`].
 //! - **Verdict**: the number after `The answer is`.
 //! - **Reference**: the published solution with `The answer is n` in place of `#### n`.
 
 use sipf_plugin::prelude::*;
 
-use crate::math::{equation, number};
+use crate::math::{equation, number, path};
 
 /// The task `gsm8k`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Gsm8k;
-
-/// The prompt of math tasks, by reader.
-pub(crate) fn math_prompt(question: &str, role: Role) -> String {
-    match role {
-        Role::Simulator => {
-            format!("{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}.\n")
-        }
-        Role::FewShot => format!("Q: {question}\nA: "),
-        _ => include_str!("../prompts/math_policy.txt").replace("{question}", question),
-    }
-}
-
-/// Lines, but for the one that states the answer; one chunk each.
-pub(crate) fn math_steps(completion: &str) -> Vec<Step> {
-    text::lines(completion)
-        .filter(|(start, end)| !number::is_answer_line(&completion[*start..*end]))
-        .enumerate()
-        .map(|(chunk, (start, end))| Step { start, end, chunk: chunk as u32 })
-        .collect()
-}
-
-/// The text up to and with the line that states the answer.
-pub(crate) fn math_clean(raw: &str) -> String {
-    let end =
-        raw.find("The answer is").map_or(raw.len(), |at| raw[at..].find('\n').map_or(raw.len(), |n| at + n));
-    raw[..end].trim_end().to_owned()
-}
 
 fn published(split: Split) -> Published {
     Published {
@@ -85,15 +58,15 @@ impl Task for Gsm8k {
     }
 
     fn prompt(&self, problem: &Problem, role: Role) -> Result<String> {
-        Ok(math_prompt(&problem.question, role))
+        Ok(path::prompt(&problem.question, role))
     }
 
     fn clean(&self, _: &Problem, raw: &str) -> Result<String> {
-        Ok(math_clean(raw))
+        Ok(path::clean(raw))
     }
 
     fn steps(&self, _: &Problem, completion: &str) -> Result<Vec<Step>> {
-        Ok(math_steps(completion))
+        Ok(path::steps(completion))
     }
 
     fn answer(&self, completion: &str) -> Result<Option<String>> {

@@ -58,6 +58,18 @@ fn reordered(docstring: &str) -> (String, Vec<String>) {
     (description.join(" "), tests)
 }
 
+/// The prompt: description, examples and the function's first line, in the shape of MBPP's.
+fn asked(question: &str, prompt: &str, entry: &str) -> String {
+    let (description, tests) = reordered(question);
+    let first_line =
+        prompt.lines().rfind(|line| line.starts_with(&format!("def {entry}("))).unwrap_or_default();
+    let ask = format!("{description} The function begins with `{first_line}`.");
+    match tests.is_empty() {
+        true => format!("'''\n{ask}\n'''\n"),
+        false => code_prompt(&ask, &tests),
+    }
+}
+
 impl Task for HumanEval {
     fn card(&self) -> TaskCard {
         TaskCard::new("humaneval", Domain::Code)
@@ -81,25 +93,19 @@ impl Task for HumanEval {
     fn problems(&self, row: &Row, _: Split) -> Result<Vec<Problem>> {
         let (prompt, entry) = (row.text("prompt")?, row.text("entry_point")?);
         let number = row.text("task_id")?.rsplit('/').next().unwrap_or_default();
-        let extra = json!({ "prompt": prompt, "entry_point": entry, "test": row.text("test")? });
+        let question = docstring(prompt).trim();
+        let asked = asked(question, prompt, entry);
+        let extra =
+            json!({ "prompt": prompt, "entry_point": entry, "test": row.text("test")?, "asked": asked });
         Ok(vec![
-            Problem::new(format!("humaneval/{number}"), docstring(prompt).trim())
+            Problem::new(format!("humaneval/{number}"), question)
                 .solution(format!("{prompt}{}", row.text("canonical_solution")?.trim_end()))
                 .extra(extra),
         ])
     }
 
     fn prompt(&self, problem: &Problem, _: Role) -> Result<String> {
-        let extra = Row::new(0, problem.extra.clone());
-        let (prompt, entry) = (extra.text("prompt")?, extra.text("entry_point")?);
-        let (description, tests) = reordered(&problem.question);
-        let first_line =
-            prompt.lines().rfind(|line| line.starts_with(&format!("def {entry}("))).unwrap_or_default();
-        let ask = format!("{description} The function begins with `{first_line}`.");
-        Ok(match tests.is_empty() {
-            true => format!("'''\n{ask}\n'''\n"),
-            false => code_prompt(&ask, &tests),
-        })
+        Ok(Row::new(0, problem.extra.clone()).text("asked")?.to_owned())
     }
 
     fn clean(&self, _: &Problem, raw: &str) -> Result<String> {

@@ -33,12 +33,12 @@ pub(crate) fn code_prompt(description: &str, tests: &[String]) -> String {
     format!("'''\n{description} Your code should satisfy these tests:\n{}\n'''\n", tests.join("\n"))
 }
 
-fn published() -> Published {
+fn published(split: Split) -> Published {
     Published {
         repository: "google-research-datasets/mbpp".into(),
         revision: "main".into(),
-        path: "mbpp.jsonl".into(),
-        format: DataFormat::Jsonl,
+        path: format!("full/{split}-00000-of-00001.parquet"),
+        format: DataFormat::Parquet,
         sha256: None,
     }
 }
@@ -64,8 +64,8 @@ impl Task for Mbpp {
             .runs_with("google/gemma-2b", "prm-deepseek", "mbpp-gemma-2b")
     }
 
-    fn source(&self, _: Split) -> Result<Source> {
-        Ok(Source::files([DataFile::new("mbpp/mbpp.jsonl", DataFormat::Jsonl).published(published())]))
+    fn source(&self, split: Split) -> Result<Source> {
+        Ok(Source::files([DataFile::new("mbpp/mbpp.jsonl", DataFormat::Jsonl).published(published(split))]))
     }
 
     fn problems(&self, row: &Row, split: Split) -> Result<Vec<Problem>> {
@@ -84,15 +84,16 @@ impl Task for Mbpp {
         let text = row.text("text")?;
         let problem = |(number, shown): (usize, &&[usize])| {
             let shown: Vec<String> = shown.iter().map(|test| tests[*test].clone()).collect();
+            let asked = code_prompt(text, &shown);
             let extra =
-                json!({ "tests": tests, "setup": setup, "names": names, "shown": shown, "group": id });
+                json!({ "tests": tests, "setup": setup, "names": names, "asked": asked, "group": id });
             Problem::new(format!("mbpp/{id}/p{number}"), text).solution(code.trim_end()).extra(extra)
         };
         Ok(SHOWN.iter().enumerate().map(problem).collect())
     }
 
     fn prompt(&self, problem: &Problem, _: Role) -> Result<String> {
-        Ok(code_prompt(&problem.question, &Row::new(0, problem.extra.clone()).texts("shown")?))
+        Ok(Row::new(0, problem.extra.clone()).text("asked")?.to_owned())
     }
 
     fn clean(&self, _: &Problem, raw: &str) -> Result<String> {

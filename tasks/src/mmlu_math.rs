@@ -2,7 +2,7 @@
 //!
 //! - **Data**: `mmlu_math/{elementary,high_school,college}_mathematics_test.csv`; question, four options, letter.
 //! - **Prompt**: that of GSM8K.
-//! - **Steps**: lines; the final `The answer is n` is no step.
+//! - **Steps**: those of GSM8K.
 //! - **Answer**: rules `sipf` (default), `strict`, `flexible` of [`crate::math::number`].
 //! - **Verdict**: the number after `The answer is`. A row counts when its right option, commas removed, reads as a
 //!   number: 354 rows, as the paper reports, one of them (`2,2,4`) a list that reads as 224.
@@ -10,8 +10,7 @@
 
 use sipf_plugin::prelude::*;
 
-use crate::gsm8k::{math_clean, math_prompt, math_steps};
-use crate::math::{equation, number};
+use crate::math::{equation, number, path};
 
 /// The task `mmlu-math`.
 #[derive(Debug, Default, Clone, Copy)]
@@ -87,15 +86,15 @@ impl Task for MmluMath {
     }
 
     fn prompt(&self, problem: &Problem, role: Role) -> Result<String> {
-        Ok(math_prompt(&problem.question, role))
+        Ok(path::prompt(&problem.question, role))
     }
 
     fn clean(&self, _: &Problem, raw: &str) -> Result<String> {
-        Ok(math_clean(raw))
+        Ok(path::clean(raw))
     }
 
     fn steps(&self, _: &Problem, completion: &str) -> Result<Vec<Step>> {
-        Ok(math_steps(completion))
+        Ok(path::steps(completion))
     }
 
     fn answer(&self, completion: &str) -> Result<Option<String>> {

@@ -14,11 +14,11 @@ pub fn stop_strings() -> [String; 5] {
     STOPS.map(|stop| format!("\n{stop}"))
 }
 
-/// The program in a completion: the first fenced block if it begins with prose or a fence, then up to a stop.
+/// The program in a completion: the first fenced block if only prose stands before it, then up to a stop.
 pub fn program(completion: &str) -> &str {
-    let fence_first = completion.find("```").is_some_and(|at| {
-        !text::lines(&completion[..at]).any(|(start, _)| defines_something(&completion[start..]))
-    });
+    let is_code =
+        |line: &str| line.starts_with([' ', '\t']) && !line.trim().is_empty() || defines_something(line);
+    let fence_first = completion.find("```").is_some_and(|at| !completion[..at].lines().any(is_code));
     let body = match fence_first {
         true => text::fenced(completion).unwrap_or(completion),
         false => completion,
@@ -152,6 +152,11 @@ mod tests {
         assert_eq!(program("Sure:\n```python\ndef f():\n    return 1\n```\nDone"), "def f():\n    return 1");
         assert_eq!(program("def f():\n    return 1\n```\nText"), "def f():\n    return 1");
         assert_eq!(program("```\nx = 1\n"), "x = 1");
+        assert_eq!(program("    return 1\n```\nThat is it."), "    return 1");
+        assert_eq!(
+            program("def f():\n    return 1\nif __name__ == '__main__':\n    f()"),
+            "def f():\n    return 1"
+        );
     }
 
     proptest! {

@@ -2,3 +2,4 @@
 
 pub mod equation;
 pub mod number;
+pub mod path;

@@ -1,6 +1,7 @@
 //! Final answers that are numbers: three rules, side by side.
 //!
-//! - `sipf`: the paper's scripts: what follows `The answer is` (or stands in `\boxed{}`), compared as a number.
+//! - `sipf`: the paper's scripts: what follows the first `The answer is` (where the text has none: what stands in the
+//!   last `\boxed{}`, or on the last line `A: n`, as GSM8K's published model solutions end), compared as a number.
 //! - `strict`: lm-evaluation-harness' `strict-match`: the first `#### n`, compared as text.
 //! - `flexible`: its `flexible-extract`: the last number of the text, compared as text.
 
@@ -43,11 +44,16 @@ pub fn boxed(text: &str) -> Option<String> {
     normal(&rest[..end])
 }
 
-/// The rule `sipf`: what is stated, or else what is boxed.
+/// The number on the last line that begins with `A:`, in normal form.
+pub fn lettered(text: &str) -> Option<String> {
+    text.lines().rev().find_map(|line| line.strip_prefix("A:")).and_then(normal)
+}
+
+/// The rule `sipf`: what is stated, or else what is boxed, or else what stands after `A:`.
 pub fn sipf(text: &str) -> Option<String> {
     match text.contains("The answer is") {
         true => stated(text),
-        false => boxed(text),
+        false => boxed(text).or_else(|| lettered(text)),
     }
 }
 
@@ -118,6 +124,8 @@ mod tests {
         assert_eq!(flexible(text).as_deref(), Some("12"));
         assert_eq!(boxed("so \\boxed{\\frac{1}{2}}: \\boxed{42}"), Some("42".into()));
         assert_eq!(boxed("\\boxed{42"), None);
+        assert_eq!(sipf("7 - 4 = 3\nA: 3 apples.\n"), Some("3".into()));
+        assert_eq!(sipf("A: 3\nThe answer is four"), None);
     }
 
     #[test]
