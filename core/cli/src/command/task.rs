@@ -1,0 +1,110 @@
+//! `sipf task`: which tasks there are, and what one of them is.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+use serde_json::json;
+use sipf_plugin::{Role, Source, Split, Task, conformance};
+
+use crate::exit::{self, print_line};
+use crate::open::PluginFlags;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// The tasks that can be named
+    List {
+        #[command(flatten)]
+        plugins: PluginFlags,
+        /// One JSON object on standard output
+        #[arg(long)]
+        json: bool,
+    },
+    /// A task's card, its splits and a sample problem with its prompt
+    Show {
+        /// Task name or plugin file
+        task: String,
+        #[command(flatten)]
+        plugins: PluginFlags,
+        /// One JSON object on standard output
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.action {
+        Action::List { plugins, json } => list(plugins, *json),
+        Action::Show { task, plugins, json } => show(&*plugins.task(task)?, *json),
+    }
+}
+
+fn list(plugins: &PluginFlags, json: bool) -> anyhow::Result<ExitCode> {
+    let registry = plugins.registry()?;
+    let cards: Vec<_> = registry.builtin_tasks().iter().map(|task| task.card()).collect();
+    let installed: Vec<_> = registry
+        .list()
+        .into_iter()
+        .filter(|entry| entry.exports == "task" && entry.place != "builtin")
+        .collect();
+    if json {
+        let builtin = cards.iter().map(|card| json!({ "name": card.name, "summary": card.summary, "place": "builtin" }));
+        let others = installed.iter().map(|entry| json!({ "name": entry.name, "place": entry.place, "broken": entry.broken }));
+        print_line(&json!({ "tasks": builtin.chain(others).collect::<Vec<_>>() }).to_string())?;
+        return Ok(exit::DONE);
+    }
+    let width = cards.iter().map(|card| card.name.len()).chain(installed.iter().map(|e| e.name.len())).max().unwrap_or(4);
+    for card in &cards {
+        print_line(&format!("{:width$}  {}", card.name, card.summary))?;
+    }
+    for entry in &installed {
+        let broken = entry.broken.as_ref().map(|why| format!("  broken: {why}")).unwrap_or_default();
+        print_line(&format!("{:width$}  plugin in {}{broken}", entry.name, entry.place))?;
+    }
+    Ok(exit::DONE)
+}
+
+fn splits(task: &dyn Task) -> Vec<(Split, Source)> {
+    let all = [Split::Train, Split::Validation, Split::Test].into_iter();
+    let there = all.filter_map(|split| Some((split, task.source(split).ok()?)));
+    there.filter(|(_, source)| *source != Source::Missing).collect()
+}
+
+fn show(task: &dyn Task, json: bool) -> anyhow::Result<ExitCode> {
+    let card = task.card();
+    let problem = conformance::fixture_problems(task)
+        .with_context(|| format!("task {}: fixtures", card.name))?
+        .remove(0);
+    let prompt = task.prompt(&problem, Role::Policy)?;
+    let splits = splits(task);
+    if json {
+        let splits: Vec<_> = splits.iter().map(|(split, source)| json!({ "split": split, "source": source })).collect();
+        let object = json!({ "card": card, "splits": splits, "problem": problem, "prompt": prompt });
+        print_line(&object.to_string())?;
+        return Ok(exit::DONE);
+    }
+    print_line(&format!("{}: {}", card.name, card.summary))?;
+    for (key, value) in serde_json::to_value(&card)?.as_object().into_iter().flatten() {
+        if !matches!(key.as_str(), "name" | "summary") && !value.is_null() && value != &json!([]) && value != &json!({}) {
+            print_line(&format!("  {key} = {value}"))?;
+        }
+    }
+    for (split, source) in &splits {
+        let from = match source {
+            Source::Files { files } => files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(", "),
+            _ => "generated, endless".into(),
+        };
+        print_line(&format!("  {split}: {from}"))?;
+    }
+    print_line(&format!("\nsample problem {}\n--- prompt\n{prompt}", problem.id))?;
+    if let Some(solution) = &problem.solution {
+        print_line(&format!("--- reference solution\n{solution}"))?;
+    }
+    Ok(exit::DONE)
+}
