@@ -11,5 +11,5 @@ pub(crate) fn tasks() -> Vec<Arc<dyn Task>> {
 
 /// Every reward model that is linked into this binary.
 pub(crate) fn rewards() -> Vec<Arc<dyn RewardModel>> {
-    Vec::new()
+    sipf_reward_models::all()
 }

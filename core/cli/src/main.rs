@@ -1,7 +1,9 @@
 //! The `sipf` command: parse, resolve, run.
 
+mod builtin;
 mod command;
 mod exit;
+mod open;
 
 use std::process::ExitCode;
 

@@ -23,7 +23,8 @@ impl PluginFlags {
     /// Everything that can be named.
     pub(crate) fn registry(&self) -> anyhow::Result<Registry> {
         let folders = discover::folders(&self.plugin_dir);
-        let mut registry = Registry::new(builtin::tasks(), builtin::rewards(), folders, Prober::this_program()?);
+        let mut registry =
+            Registry::new(builtin::tasks(), builtin::rewards(), folders, Prober::this_program()?);
         for file in self.plugins.iter().filter(|plugin| is_path(plugin)) {
             registry.add_file(file);
         }

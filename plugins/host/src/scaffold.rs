@@ -24,9 +24,25 @@ macro_rules! api_files {
     };
 }
 api_files!(
-    "abi.rs", "call.rs", "card.rs", "check.rs", "conformance.rs", "default.rs", "dispatch.rs", "error.rs",
-    "execute.rs", "export.rs", "layout.rs", "lib.rs", "manifest.rs", "problem.rs", "random.rs", "reward.rs",
-    "signature.rs", "task.rs", "text.rs",
+    "abi.rs",
+    "call.rs",
+    "card.rs",
+    "check.rs",
+    "conformance.rs",
+    "default.rs",
+    "dispatch.rs",
+    "error.rs",
+    "execute.rs",
+    "export.rs",
+    "layout.rs",
+    "lib.rs",
+    "manifest.rs",
+    "problem.rs",
+    "random.rs",
+    "reward.rs",
+    "signature.rs",
+    "task.rs",
+    "text.rs",
 );
 
 const API_MANIFEST: &str = "[package]
@@ -47,7 +63,9 @@ serde_json = { version = \"1\", features = [\"preserve_order\"] }
 /// # Errors
 /// When the name is not usable or something cannot be written.
 pub fn write(name: &str, kind: Kind, into: &Path) -> Result<PathBuf> {
-    let usable = sipf_plugin::manifest::well_formed(name) && !name.contains('.') && name.starts_with(|c: char| c.is_ascii_lowercase());
+    let usable = sipf_plugin::manifest::well_formed(name)
+        && !name.contains('.')
+        && name.starts_with(|c: char| c.is_ascii_lowercase());
     if !usable {
         return Err(Error::Unknown(format!(
             "name {name:?}: use small letters, digits and hyphens, beginning with a letter"
@@ -88,7 +106,10 @@ fn files(name: &str, kind: Kind) -> Vec<(PathBuf, String)> {
     match kind {
         Kind::Task => {
             files.push(("src/lib.rs".into(), named(include_str!("../../template/src/lib.rs"))));
-            files.push(("fixtures/rows.jsonl".into(), include_str!("../../template/fixtures/rows.jsonl").into()));
+            files.push((
+                "fixtures/rows.jsonl".into(),
+                include_str!("../../template/fixtures/rows.jsonl").into(),
+            ));
             files.push(("README.md".into(), named(include_str!("../../template/README.md"))));
         }
         Kind::Reward => {
@@ -108,7 +129,12 @@ fn type_name(name: &str) -> String {
     name.split('-')
         .map(|part| {
             let mut letters = part.chars();
-            letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
+            letters
+                .next()
+                .map(|first| first.to_ascii_uppercase())
+                .into_iter()
+                .chain(letters)
+                .collect::<String>()
         })
         .collect()
 }
@@ -120,8 +146,10 @@ mod tests {
     #[test]
     fn the_copy_of_the_api_crate_is_complete() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/src");
-        let mut there: Vec<String> =
-            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut there: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         there.sort();
         let embedded: Vec<&str> = API_FILES.iter().map(|(name, _)| *name).collect();
         assert_eq!(there, embedded);

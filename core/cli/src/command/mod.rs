@@ -1,6 +1,9 @@
 //! The commands, one file each: its flags and what it does. `run` is a table.
 
 mod completions;
+mod plugin;
+mod probe;
+mod task;
 
 use std::process::ExitCode;
 
@@ -27,10 +30,19 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Print shell completions or the man page
     Completions(completions::Args),
+    /// List, write, check and install plugins
+    Plugin(plugin::Args),
+    /// Which tasks there are, and what one of them is
+    Task(task::Args),
+    #[command(name = "__probe", hide = true)]
+    Probe(probe::Args),
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Completions(args) => completions::run(&args),
+        Command::Plugin(args) => plugin::run(&args),
+        Command::Task(args) => task::run(&args),
+        Command::Probe(args) => probe::run(&args),
     }
 }

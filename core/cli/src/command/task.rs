@@ -54,12 +54,21 @@ fn list(plugins: &PluginFlags, json: bool) -> anyhow::Result<ExitCode> {
         .filter(|entry| entry.exports == "task" && entry.place != "builtin")
         .collect();
     if json {
-        let builtin = cards.iter().map(|card| json!({ "name": card.name, "summary": card.summary, "place": "builtin" }));
-        let others = installed.iter().map(|entry| json!({ "name": entry.name, "place": entry.place, "broken": entry.broken }));
+        let builtin = cards
+            .iter()
+            .map(|card| json!({ "name": card.name, "summary": card.summary, "place": "builtin" }));
+        let others = installed
+            .iter()
+            .map(|entry| json!({ "name": entry.name, "place": entry.place, "broken": entry.broken }));
         print_line(&json!({ "tasks": builtin.chain(others).collect::<Vec<_>>() }).to_string())?;
         return Ok(exit::DONE);
     }
-    let width = cards.iter().map(|card| card.name.len()).chain(installed.iter().map(|e| e.name.len())).max().unwrap_or(4);
+    let width = cards
+        .iter()
+        .map(|card| card.name.len())
+        .chain(installed.iter().map(|e| e.name.len()))
+        .max()
+        .unwrap_or(4);
     for card in &cards {
         print_line(&format!("{:width$}  {}", card.name, card.summary))?;
     }
@@ -84,20 +93,27 @@ fn show(task: &dyn Task, json: bool) -> anyhow::Result<ExitCode> {
     let prompt = task.prompt(&problem, Role::Policy)?;
     let splits = splits(task);
     if json {
-        let splits: Vec<_> = splits.iter().map(|(split, source)| json!({ "split": split, "source": source })).collect();
+        let splits: Vec<_> =
+            splits.iter().map(|(split, source)| json!({ "split": split, "source": source })).collect();
         let object = json!({ "card": card, "splits": splits, "problem": problem, "prompt": prompt });
         print_line(&object.to_string())?;
         return Ok(exit::DONE);
     }
     print_line(&format!("{}: {}", card.name, card.summary))?;
     for (key, value) in serde_json::to_value(&card)?.as_object().into_iter().flatten() {
-        if !matches!(key.as_str(), "name" | "summary") && !value.is_null() && value != &json!([]) && value != &json!({}) {
+        if !matches!(key.as_str(), "name" | "summary")
+            && !value.is_null()
+            && value != &json!([])
+            && value != &json!({})
+        {
             print_line(&format!("  {key} = {value}"))?;
         }
     }
     for (split, source) in &splits {
         let from = match source {
-            Source::Files { files } => files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(", "),
+            Source::Files { files } => {
+                files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(", ")
+            }
             _ => "generated, endless".into(),
         };
         print_line(&format!("  {split}: {from}"))?;
