@@ -1,5 +1,6 @@
 //! The tasks that sipf has built in: one file each, linked in without any export.
 
+pub mod arith;
 pub mod code;
 pub mod gsm8k;
 pub mod humaneval;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use sipf_plugin::Task;
 
+pub use arith::{Arith, ArithDrill, ArithOod};
 pub use gsm8k::Gsm8k;
 pub use humaneval::HumanEval;
 pub use mbpp::Mbpp;
@@ -18,7 +20,15 @@ pub use mmlu_math::MmluMath;
 
 /// Every built-in task.
 pub fn all() -> Vec<Arc<dyn Task>> {
-    vec![Arc::new(Gsm8k), Arc::new(MmluMath), Arc::new(Mbpp), Arc::new(HumanEval)]
+    vec![
+        Arc::new(Arith::default()),
+        Arc::new(ArithOod::default()),
+        Arc::new(ArithDrill),
+        Arc::new(Gsm8k),
+        Arc::new(MmluMath),
+        Arc::new(Mbpp),
+        Arc::new(HumanEval),
+    ]
 }
 
 /// The rows of an embedded JSONL file, numbered from 0.
