@@ -4,11 +4,28 @@
 //! is the one here: continuous batching over a tree of shared prefixes. What a request is, and how its tokens are
 //! drawn, is in [`Sampling`]; the determinism contract is in docs/generation.md.
 
+mod attend;
+mod cache;
+mod draw;
+mod engine;
+mod gather;
+mod lanes;
+mod network;
+mod prefix;
 mod request;
+mod sequence;
+mod slots;
+mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::AtomicBool;
 
+pub use engine::{Engine, EngineOptions};
+pub use lanes::instruction_set;
+pub use network::{Network, Shape};
 pub use request::{Completion, Finish, Request, Sampling};
+pub use stop::eos_ids;
 
 use crate::Result;
 use crate::model::Tokenizer;

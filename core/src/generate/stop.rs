@@ -1,0 +1,178 @@
+//! Where a completion ends: end-of-sequence ids, and stop strings over text that is still being written.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::request::Sampling;
+use crate::model::Tokenizer;
+use crate::{AtPath, Error, Result};
+
+/// Tokens of the prompt that are decoded along with a completion, so that its first space is not lost.
+const CONTEXT: usize = 6;
+
+/// Ids that end a sequence: `generation_config.json`, else `config.json`, and what the tokenizer calls EOS.
+///
+/// # Errors
+/// When one of the files is there and cannot be read.
+pub fn eos_ids(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    for name in ["generation_config.json", "config.json"] {
+        let path = folder.join(name);
+        if !path.is_file() {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).at(&path)?;
+        let config: Value =
+            serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
+        let ids = match &config["eos_token_id"] {
+            Value::Array(ids) => ids.iter().filter_map(Value::as_u64).map(|id| id as u32).collect(),
+            Value::Number(id) => id.as_u64().map(|id| id as u32).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        if !ids.is_empty() {
+            return Ok(ids);
+        }
+    }
+    Ok(tokenizer.eos().into_iter().collect())
+}
+
+/// The text of new tokens as it continues the prompt.
+pub(super) fn continuation(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -> Result<String> {
+    let context = &prompt[prompt.len().saturating_sub(CONTEXT)..];
+    let before = tokenizer.decode(context)?;
+    let both = tokenizer.decode(&[context, new].concat())?;
+    match both.strip_prefix(before.as_str()) {
+        Some(text) => Ok(text.to_string()),
+        // A character straddles the border, or the tokenizer rewrites what it has written: the new tokens alone.
+        None => tokenizer.decode(new),
+    }
+}
+
+/// Looks for stop strings in a completion, token by token.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    /// Text of the tokens before `read`.
+    text: String,
+    /// Tokens from `prefix` on are decoded together, those before `read` to be cut off again.
+    prefix: usize,
+    read: usize,
+}
+
+impl Scanner {
+    /// `all` is the prompt and the new tokens up to now; returns the text up to the first stop string, if there is one.
+    pub(super) fn push(
+        &mut self,
+        tokenizer: &Tokenizer,
+        sampling: &Sampling,
+        all: &[u32],
+        prompt: usize,
+    ) -> Result<Option<String>> {
+        if sampling.stop.is_empty() {
+            return Ok(None);
+        }
+        if self.read == 0 {
+            self.prefix = prompt.saturating_sub(CONTEXT);
+            self.read = prompt;
+        }
+        let before = tokenizer.decode(&all[self.prefix..self.read])?;
+        let both = tokenizer.decode(&all[self.prefix..])?;
+        // Half a character at the end: wait for the rest. A stop string may end before it, so look at what is whole.
+        let whole = both.trim_end_matches('\u{fffd}');
+        let Some(piece) = whole.strip_prefix(before.as_str()) else {
+            // The prompt ends inside a character: look at the whole text, which is slow but rare.
+            let text = continuation(tokenizer, &all[..prompt], &all[prompt..])?;
+            return Ok(first(&text, &sampling.stop).map(|at| text[..at].to_string()));
+        };
+        let longest = sampling.stop.iter().map(String::len).max().unwrap_or(0);
+        let mut from = self.text.len().saturating_sub(longest);
+        while !self.text.is_char_boundary(from) {
+            from -= 1;
+        }
+        let kept = self.text.len();
+        self.text.push_str(piece);
+        let hit = sampling.stop.iter().any(|stop| self.text[from..].contains(stop.as_str()));
+        if hit {
+            let text = continuation(tokenizer, &all[..prompt], &all[prompt..])?;
+            let text = if first(&text, &sampling.stop).is_some() { text } else { self.text.clone() };
+            let at = first(&text, &sampling.stop).unwrap_or(text.len());
+            return Ok(Some(text[..at].to_string()));
+        }
+        if whole.len() == both.len() {
+            self.prefix = self.read;
+            self.read = all.len();
+        } else {
+            self.text.truncate(kept);
+        }
+        Ok(None)
+    }
+}
+
+/// Where the first stop string begins.
+fn first(text: &str, stops: &[String]) -> Option<usize> {
+    stops.iter().filter_map(|stop| text.find(stop.as_str())).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Byte-level tokens, one a byte, and a few longer ones.
+    fn tokenizer() -> Tokenizer {
+        let mut vocab = serde_json::Map::new();
+        let mut alphabet: Vec<char> =
+            tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+        alphabet.sort_unstable();
+        for (id, letter) in alphabet.iter().enumerate() {
+            vocab.insert(letter.to_string(), id.into());
+        }
+        vocab.insert("Qu".into(), 256.into());
+        vocab.insert("estion:x".into(), 257.into());
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+            "post_processor": null,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []}
+        });
+        let inner = json.to_string().parse().expect("a tokenizer");
+        Tokenizer::new(inner, None, None, None)
+    }
+
+    fn run(stops: &[&str], prompt: &[u32], new: &[u32]) -> Option<(usize, String)> {
+        let tokenizer = tokenizer();
+        let sampling =
+            Sampling { stop: stops.iter().map(|s| s.to_string()).collect(), ..Sampling::default() };
+        let mut scanner = Scanner::default();
+        let mut all = prompt.to_vec();
+        for (n, id) in new.iter().enumerate() {
+            all.push(*id);
+            if let Some(text) = scanner.push(&tokenizer, &sampling, &all, prompt.len()).expect("decodes") {
+                return Some((n + 1, text));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_stop_string_across_tokens_cuts_exactly() {
+        let t = tokenizer();
+        let mut ids = t.encode("fine. ", false).expect("encodes");
+        ids.extend([256, 257]);
+        ids.extend(t.encode("never seen", false).expect("encodes"));
+        let prompt = t.encode("Question: 1", false).expect("encodes");
+        assert_eq!(run(&["Question:"], &prompt, &ids), Some((8, "fine. ".to_string())));
+        assert_eq!(run(&["Answer:"], &prompt, &ids), None, "the prompt is not searched");
+        assert_eq!(run(&["Question:", "ne. Q"], &prompt, &ids), Some((7, "fi".to_string())));
+    }
+
+    #[test]
+    fn characters_of_several_tokens_are_waited_for() {
+        let t = tokenizer();
+        let ids = t.encode("a→b→→c", false).expect("encodes");
+        assert_eq!(ids.len(), 12, "one token a byte");
+        assert_eq!(run(&["→→"], &[], &ids), Some((11, "a→b".to_string())));
+        assert_eq!(run(&["b"], &[], &ids), Some((5, "a→".to_string())));
+        assert_eq!(run(&["c"], &ids[..3], &ids[3..]), Some((9, "\u{fffd}b→→".to_string())));
+    }
+}
