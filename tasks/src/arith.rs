@@ -111,14 +111,23 @@ fn keys(
     }))
 }
 
+/// The prompt, whoever reads it.
+fn prompt(question: &str) -> String {
+    format!("Q: {question}\nA:\n")
+}
+
 fn problem(name: &str, row: &Row, split: Split) -> Result<Problem> {
-    let choices = row.texts("choices")?;
-    Ok(Problem::new(format!("{name}/{split}/{}", row.index), row.text("question")?)
+    let (question, choices) = (row.text("question")?, row.texts("choices")?);
+    Ok(Problem::new(format!("{name}/{split}/{}", row.index), question)
         .answer(row.text("answer")?)
         .solution(row.text("solution")?)
         .demonstration(row.text("demonstration")?)
         .chance(if choices.is_empty() { 0.0 } else { 1.0 / choices.len() as f32 })
-        .extra(json!({ "choices": choices, "truth": row.data.get("truth").context("key \"truth\" is missing")? })))
+        .extra(json!({
+            "asked": prompt(question),
+            "choices": choices,
+            "truth": row.data.get("truth").context("key \"truth\" is missing")?,
+        })))
 }
 
 /// What follows the first `####` at the start of a line.
@@ -222,7 +231,7 @@ impl<const OOD: bool> Task for WordProblems<OOD> {
     }
 
     fn prompt(&self, problem: &Problem, _: Role) -> Result<String> {
-        Ok(format!("Q: {}\nA:\n", problem.question))
+        Ok(prompt(&problem.question))
     }
 
     fn verify(&self, problem: &Problem, completion: &str) -> Result<Check> {

@@ -7,6 +7,7 @@ pub mod humaneval;
 pub mod math;
 pub mod mbpp;
 pub mod mmlu_math;
+pub mod pyfunc;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub use gsm8k::Gsm8k;
 pub use humaneval::HumanEval;
 pub use mbpp::Mbpp;
 pub use mmlu_math::MmluMath;
+pub use pyfunc::PyFunc;
 
 /// Every built-in task.
 pub fn all() -> Vec<Arc<dyn Task>> {
@@ -24,6 +26,7 @@ pub fn all() -> Vec<Arc<dyn Task>> {
         Arc::new(Arith::default()),
         Arc::new(ArithOod::default()),
         Arc::new(ArithDrill),
+        Arc::new(PyFunc),
         Arc::new(Gsm8k),
         Arc::new(MmluMath),
         Arc::new(Mbpp),

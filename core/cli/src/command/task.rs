@@ -1,10 +1,13 @@
-//! `sipf task`: which tasks there are, and what one of them is.
+//! `sipf task`: which tasks there are, what one of them is, and its problems as rows to train on.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
 use serde_json::json;
+use sipf_core::dataset::{self, DataOptions};
 use sipf_plugin::{Role, Source, Split, Task, conformance};
 
 use crate::exit::{self, print_line};
@@ -36,12 +39,50 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Write a split's problems as `{prompt, completion, problem}` rows for `sipf sft`
+    Export(Export),
+}
+
+#[derive(Debug, clap::Args)]
+struct Export {
+    /// Task name or plugin file
+    task: String,
+    /// The split
+    #[arg(long, default_value = "train")]
+    split: Split,
+    /// What the completion is: the reference solution, or what SFT learns from (noisy for some tasks)
+    #[arg(long, value_enum, default_value_t = Which::Demonstration)]
+    which: Which,
+    /// Where rows go; `-` is standard output
+    #[arg(long, default_value = "-")]
+    out: PathBuf,
+    /// Data folder or file; without it the published files
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The first N problems after `--skip`
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Leave out the first N problems
+    #[arg(long, default_value_t = 0)]
+    skip: usize,
+    /// Add the rows to the file instead of replacing it
+    #[arg(long)]
+    append: bool,
+    #[command(flatten)]
+    plugins: PluginFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    Solution,
+    Demonstration,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::List { plugins, json } => list(plugins, *json),
         Action::Show { task, plugins, json } => show(&*plugins.task(task)?, *json),
+        Action::Export(args) => export(args),
     }
 }
 
@@ -76,6 +117,33 @@ fn list(plugins: &PluginFlags, json: bool) -> anyhow::Result<ExitCode> {
         let broken = entry.broken.as_ref().map(|why| format!("  broken: {why}")).unwrap_or_default();
         print_line(&format!("{:width$}  plugin in {}{broken}", entry.name, entry.place))?;
     }
+    Ok(exit::DONE)
+}
+
+fn export(args: &Export) -> anyhow::Result<ExitCode> {
+    let task = args.plugins.task(&args.task)?;
+    let limit = args.limit.map(|limit| limit.saturating_add(args.skip));
+    let options = DataOptions { data: args.data.clone(), limit, ..DataOptions::default() };
+    let problems = dataset::load(&*task, args.split, &options)?.problems;
+    let mut out: Box<dyn Write> = match args.out.to_str() {
+        Some("-") => Box::new(std::io::stdout().lock()),
+        _ => {
+            let mut file = std::fs::OpenOptions::new();
+            file.create(true).write(true).append(args.append).truncate(!args.append);
+            let place = || format!("{} (--out)", args.out.display());
+            Box::new(std::io::BufWriter::new(file.open(&args.out).with_context(place)?))
+        }
+    };
+    for problem in problems.iter().skip(args.skip) {
+        let completion = match args.which {
+            Which::Solution => problem.solution.as_deref(),
+            Which::Demonstration => problem.demonstration_or_solution(),
+        };
+        let completion = completion.with_context(|| format!("{} has no reference solution", problem.id))?;
+        let prompt = task.prompt(problem, Role::Policy)?;
+        writeln!(out, "{}", json!({ "prompt": prompt, "completion": completion, "problem": problem.id }))?;
+    }
+    out.flush()?;
     Ok(exit::DONE)
 }
 
