@@ -1,2 +1,4 @@
-//! stub
-fn main() {}
+//! One test binary for the whole workspace: linking is what a small change costs.
+#![allow(clippy::unwrap_used, reason = "a test that meets an error fails, which is all it can do")]
+
+mod cli_task; // `sipf task list|show`
