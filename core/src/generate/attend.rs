@@ -407,11 +407,12 @@ mod tests {
             let shape = Shape { layers: 1, kv_heads, head_dim, hidden: 16, vocab: 2, context: 256 };
             let spec = AttentionSpec { heads, kv_heads, head_dim, scale: 0.2, window, softcap };
             let mut chains = Vec::new();
-            for slots in
-                [vec![0..40], vec![0..21, 48..70], vec![64 + 9..64 + 12, 3..5, 90..91, 95..96, 80..85]]
-            {
+            // Runs of slots of each chain.
+            let runs: [&[std::ops::Range<u32>]; 3] =
+                [&[0..40], &[0..21, 48..70], &[64 + 9..64 + 12, 3..5, 90..91, 95..96, 80..85]];
+            for runs in runs {
                 let mut chain = Chain::default();
-                slots.into_iter().flatten().for_each(|slot| chain.push(slot));
+                runs.iter().cloned().flatten().for_each(|slot| chain.push(slot));
                 chains.push(chain);
             }
             let mut rows = Vec::new();

@@ -236,7 +236,7 @@ impl Call<'_> {
              allow fewer new tokens or give the cache more memory",
             request.prompt.len(),
             (need * bytes).div_ceil(1 << 20),
-            self.memory.tree.capacity() * bytes >> 20
+            (self.memory.tree.capacity() * bytes) >> 20
         ))
     }
 

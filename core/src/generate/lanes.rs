@@ -97,6 +97,7 @@ unsafe impl Lanes for Plain {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "the comment at each impl holds for all of its methods")]
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 

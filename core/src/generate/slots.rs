@@ -34,6 +34,7 @@ impl Slots {
         self.capacity
     }
 
+    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.used
     }

@@ -266,7 +266,7 @@ fn what_is_not_wanted_is_cancelled_within_a_step() {
             })
         }
         fn wanted(&self, tag: u64) -> bool {
-            tag % 2 == 0 || self.1.is_empty()
+            tag.is_multiple_of(2) || self.1.is_empty()
         }
         fn done(&mut self, _: u64, completion: Completion) -> Result<()> {
             self.1.push(completion.finish);

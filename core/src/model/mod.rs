@@ -1,6 +1,8 @@
 //! One trainable decoder for the families in use, its weights, tokenizer and kernels.
 
 mod attention;
+pub mod convert;
+mod sentencepiece;
 mod tokenizer;
 
 pub use attention::{AttentionSpec, Cache};
