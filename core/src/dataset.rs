@@ -2,7 +2,7 @@
 //!
 //! Leaves downloading to [`crate::hub`] and what a row means to the task.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -47,14 +47,99 @@ pub fn load(task: &dyn Task, split: Split, options: &DataOptions) -> Result<Load
         Source::Files { files } => from_files(task, split, &files, options),
         Source::Generated => generated(task, split, options),
         _ => {
-            let there: Vec<&str> = [Split::Train, Split::Validation, Split::Test]
-                .into_iter()
-                .filter(|split| !matches!(task.source(*split), Ok(Source::Missing) | Err(_)))
-                .map(Split::name)
-                .collect();
+            let there: Vec<&str> = splits(task).into_iter().map(Split::name).collect();
             Err(Error::unusable(format!("task {name} has no {split} split, only: {}", there.join(", "))))
         }
     }
+}
+
+/// The splits that a task has, in the order train, validation, test.
+pub fn splits(task: &dyn Task) -> Vec<Split> {
+    [Split::Train, Split::Validation, Split::Test]
+        .into_iter()
+        .filter(|split| !matches!(task.source(*split), Ok(Source::Missing) | Err(_)))
+        .collect()
+}
+
+/// Problems by id, over several splits. Rows of a generated split are made when they are asked for.
+pub struct Lookup<'a> {
+    task: &'a dyn Task,
+    splits: Vec<Split>,
+    known: BTreeMap<String, Problem>,
+}
+
+impl<'a> Lookup<'a> {
+    /// Loads the splits that come from files. Where several are asked for, one whose file is not there is left out.
+    ///
+    /// # Errors
+    /// When no split can be loaded, or one has a bad row.
+    pub fn new(task: &'a dyn Task, splits: &[Split], options: &DataOptions) -> Result<Self> {
+        let mut found = Self { task, splits: splits.to_vec(), known: BTreeMap::new() };
+        let mut first_error = None;
+        let mut loaded = 0;
+        for split in splits_of_file(task, splits, options)? {
+            if matches!(task.source(split)?, Source::Generated) && options.data.is_none() {
+                loaded += 1;
+                continue;
+            }
+            match load(task, split, options) {
+                Ok(rows) => {
+                    loaded += 1;
+                    found.known.extend(rows.problems.into_iter().map(|p| (p.id.clone(), p)));
+                }
+                Err(error @ Error::Row { .. }) => return Err(error),
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match first_error {
+            Some(error) if loaded == 0 => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    /// The problem with this id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(&self, id: &str) -> Result<Problem> {
+        if let Some(problem) = self.known.get(id) {
+            return Ok(problem.clone());
+        }
+        // Ids of generated rows are NAME/SPLIT/INDEX.
+        let mut parts = id.rsplit('/');
+        let index = parts.next().and_then(|text| text.parse::<u64>().ok());
+        let split = parts.next().and_then(|text| text.parse::<Split>().ok());
+        if let (Some(index), Some(split)) = (index, split.filter(|split| self.splits.contains(split))) {
+            if matches!(self.task.source(split)?, Source::Generated) {
+                let row = self.task.generate(split, index)?;
+                let made = self.task.problems(&row, split)?;
+                if let Some(problem) = made.into_iter().find(|problem| problem.id == id) {
+                    return Ok(problem);
+                }
+            }
+        }
+        let name = self.task.card().name;
+        let splits: Vec<&str> = self.splits.iter().map(|split| split.name()).collect();
+        Err(Error::unusable(format!("task {name} has no problem {id:?} (split {})", splits.join(", "))))
+    }
+}
+
+/// Where one file is given, only the splits that call a file by that name; all, where none does.
+fn splits_of_file(task: &dyn Task, splits: &[Split], options: &DataOptions) -> Result<Vec<Split>> {
+    let Some(given) = options.data.as_deref().filter(|path| path.is_file()).and_then(Path::file_name) else {
+        return Ok(splits.to_vec());
+    };
+    let mut named = Vec::new();
+    for split in splits {
+        if let Source::Files { files } = task.source(*split)? {
+            if files.iter().any(|file| Path::new(&file.path).file_name() == Some(given)) {
+                named.push(*split);
+            }
+        }
+    }
+    Ok(if named.is_empty() { splits.to_vec() } else { named })
 }
 
 fn generated(task: &dyn Task, split: Split, options: &DataOptions) -> Result<Loaded> {
@@ -72,7 +157,7 @@ fn generated(task: &dyn Task, split: Split, options: &DataOptions) -> Result<Loa
     let mut index = 0;
     while collector.wants_more() {
         let row = task.generate(split, index)?;
-        collector.take(&row, &format!("{name} row {index}"))?;
+        collector.take(&row, Place::Generated(&name, index))?;
         if index as usize > 100 * limit + 1000 {
             return Err(Error::unusable(format!(
                 "{name}: {index} generated rows gave fewer than {limit} problems"
@@ -104,9 +189,9 @@ fn from_files(task: &dyn Task, split: Split, files: &[DataFile], options: &DataO
             }
         }
         collector.hash.update(std::fs::read(&path).at(&path)?);
-        read_rows(&path, format, &mut |index, data| {
+        numbered_rows(&path, format, &mut |index, line, data| {
             let row = Row { file: file.name.clone(), index, data };
-            collector.take(&row, &format!("{}, row {index}", path.display()))?;
+            collector.take(&row, Place::Line(&path, line))?;
             Ok(collector.wants_more())
         })?;
     }
@@ -158,6 +243,26 @@ fn format_of(path: &Path) -> Option<DataFormat> {
     }
 }
 
+/// Where a row came from, for messages.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// A file and its line (CSV: the record's first; JSON and Parquet: the row), from 1.
+    Line(&'a Path, usize),
+    /// A task that makes rows, and the row's number.
+    Generated(&'a str, u64),
+}
+
+impl Place<'_> {
+    fn error(self, message: String) -> Error {
+        match self {
+            Self::Line(path, line) => Error::row(path, line, message),
+            Self::Generated(name, index) => {
+                Error::unusable(format!("{name}, generated row {index}: {message}"))
+            }
+        }
+    }
+}
+
 struct Collector<'a> {
     task: &'a dyn Task,
     split: Split,
@@ -177,28 +282,28 @@ impl<'a> Collector<'a> {
         self.options.limit.is_none_or(|limit| self.loaded.problems.len() < limit)
     }
 
-    fn take(&mut self, row: &Row, place: &str) -> Result<()> {
-        match self.task.problems(row, self.split) {
+    fn take(&mut self, row: &Row, place: Place<'_>) -> Result<()> {
+        let bad = match self.task.problems(row, self.split) {
             Ok(problems) => {
                 for problem in problems {
                     if !self.wants_more() {
                         break;
                     }
                     if !self.seen.insert(problem.id.clone()) {
-                        return Err(Error::unusable(format!(
-                            "{place}: id {:?} was there before",
-                            problem.id
-                        )));
+                        return Err(place.error(format!("id {:?} was there before", problem.id)));
                     }
                     self.loaded.problems.push(problem);
                 }
+                return Ok(());
+            }
+            Err(error) => place.error(error.to_string()),
+        };
+        match self.options.skip_bad_rows {
+            true => {
+                self.loaded.skipped.push(bad.to_string());
                 Ok(())
             }
-            Err(error) if self.options.skip_bad_rows => {
-                self.loaded.skipped.push(format!("{place}: {error}"));
-                Ok(())
-            }
-            Err(error) => Err(Error::unusable(format!("{place}: {error}"))),
+            false => Err(bad),
         }
     }
 
@@ -213,6 +318,9 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What reads rows: gets number from 0, line from 1, keys; says whether to go on.
+type OnRow<'a> = &'a mut dyn FnMut(u64, usize, Value) -> Result<bool>;
+
 /// Calls `row(index, keys)` for every row of a file, until it says `false`. Rows are numbered from 0.
 ///
 /// # Errors
@@ -222,6 +330,10 @@ pub fn read_rows(
     format: DataFormat,
     row: &mut dyn FnMut(u64, Value) -> Result<bool>,
 ) -> Result<()> {
+    numbered_rows(path, format, &mut |index, _, value| row(index, value))
+}
+
+fn numbered_rows(path: &Path, format: DataFormat, row: OnRow<'_>) -> Result<()> {
     match format {
         DataFormat::Json => json_rows(path, row),
         DataFormat::Csv => csv_rows(path, row),
@@ -230,21 +342,22 @@ pub fn read_rows(
     }
 }
 
-fn jsonl_rows(path: &Path, row: &mut dyn FnMut(u64, Value) -> Result<bool>) -> Result<()> {
+fn jsonl_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
     let reader = BufReader::new(File::open(path).at(path)?);
     let mut index = 0;
-    for (number, line) in reader.lines().enumerate() {
+    for (line, number) in reader.split(b'\n').zip(1..) {
         let line = line.at(path)?;
-        let text = if number == 0 { line.trim_start_matches('\u{feff}') } else { &line };
+        let text = std::str::from_utf8(&line).map_err(|error| Error::row(path, number, error.to_string()))?;
+        let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text };
         if text.trim().is_empty() {
             continue;
         }
         let value: Value =
-            serde_json::from_str(text).map_err(|error| Error::row(path, number + 1, error.to_string()))?;
+            serde_json::from_str(text).map_err(|error| Error::row(path, number, error.to_string()))?;
         if !value.is_object() {
-            return Err(Error::row(path, number + 1, "should be one JSON object"));
+            return Err(Error::row(path, number, "should be one JSON object"));
         }
-        if !row(index, value)? {
+        if !row(index, number, value)? {
             return Ok(());
         }
         index += 1;
@@ -252,40 +365,41 @@ fn jsonl_rows(path: &Path, row: &mut dyn FnMut(u64, Value) -> Result<bool>) -> R
     Ok(())
 }
 
-fn json_rows(path: &Path, row: &mut dyn FnMut(u64, Value) -> Result<bool>) -> Result<()> {
+fn json_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
     let reader = BufReader::new(File::open(path).at(path)?);
-    let values: Vec<Value> =
-        serde_json::from_reader(reader).map_err(|error| Error::file(path, error.to_string()))?;
-    for (index, value) in values.into_iter().enumerate() {
-        if !row(index as u64, value)? {
+    let values: Vec<Value> = serde_json::from_reader(reader)
+        .map_err(|error| Error::file(path, format!("should be one JSON array of objects: {error}")))?;
+    for (number, value) in (1..).zip(values) {
+        if !row(number as u64 - 1, number, value)? {
             return Ok(());
         }
     }
     Ok(())
 }
 
-fn csv_rows(path: &Path, row: &mut dyn FnMut(u64, Value) -> Result<bool>) -> Result<()> {
+fn csv_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .from_path(path)
         .map_err(|error| Error::file(path, error.to_string()))?;
-    for (index, record) in reader.records().enumerate() {
+    for (index, record) in (0..).zip(reader.records()) {
         let record = record.map_err(|error| Error::file(path, error.to_string()))?;
+        let line = record.position().map_or(index + 1, |place| place.line()) as usize;
         let keys: Map<String, Value> =
             record.iter().enumerate().map(|(column, cell)| (column.to_string(), cell.into())).collect();
-        if !row(index as u64, Value::Object(keys))? {
+        if !row(index, line, Value::Object(keys))? {
             return Ok(());
         }
     }
     Ok(())
 }
 
-fn parquet_rows(path: &Path, row: &mut dyn FnMut(u64, Value) -> Result<bool>) -> Result<()> {
+fn parquet_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     let bad = |error: parquet::errors::ParquetError| Error::file(path, error.to_string());
     let reader = SerializedFileReader::new(File::open(path).at(path)?).map_err(bad)?;
-    for (index, record) in reader.get_row_iter(None).map_err(bad)?.enumerate() {
-        if !row(index as u64, record.map_err(bad)?.to_json_value())? {
+    for (number, record) in (1..).zip(reader.get_row_iter(None).map_err(bad)?) {
+        if !row(number as u64 - 1, number, record.map_err(bad)?.to_json_value())? {
             return Ok(());
         }
     }

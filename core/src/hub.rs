@@ -1,17 +1,19 @@
 //! Files by repository, revision and path from the Hugging Face Hub, in its standard cache layout.
 //!
-//! Respects `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`. A download is resumable, checked
-//! against the announced length and checksum, and moved into place at once.
+//! `blobs/<etag>` holds the bytes, `snapshots/<commit>/<path>` links to them, `refs/<branch>` holds the commit: files
+//! fetched by Python's huggingface_hub are found here and the other way round. Respects `HF_HOME`, `HF_HUB_CACHE`,
+//! `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`. What is in the cache is taken without asking. Leaves the transfer to
+//! [`transfer`].
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+mod transfer;
+
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 use sipf_plugin::Published;
 
-use crate::dataset::hex;
 use crate::error::{AtPath, Error, Result};
+pub use transfer::sha256_of;
 
 /// Models and data sets live in separate name spaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,29 +104,97 @@ impl Hub {
         if let Some(path) = self.cached(remote) {
             return Ok(path);
         }
-        if self.offline {
-            return Err(Error::unusable(format!(
-                "{}/{} is not in the cache {} and HF_HUB_OFFLINE is set",
-                remote.repository,
-                remote.path,
-                self.cache.display()
-            )));
-        }
-        self.download(remote)
+        self.must_be_online(remote)?;
+        let found = transfer::look_up(self, &self.url(remote))?;
+        let blob = transfer::fetch(self, remote, &found)?;
+        self.link(remote, &found.commit.unwrap_or_else(|| remote.revision.to_owned()), &blob)
     }
 
     /// The file in the cache, if it is there.
     pub fn cached(&self, remote: &Remote<'_>) -> Option<PathBuf> {
-        let folder = self.folder(remote);
-        let commit = std::fs::read_to_string(folder.join("refs").join(remote.revision));
-        let commit = commit.map(|text| text.trim().to_owned()).unwrap_or_else(|_| remote.revision.to_owned());
-        let path = folder.join("snapshots").join(commit).join(remote.path);
+        let path = self.snapshot_folder(remote)?.join(remote.path);
         path.is_file().then_some(path)
     }
 
-    fn folder(&self, remote: &Remote<'_>) -> PathBuf {
-        let kind = if remote.kind == Kind::Model { "models" } else { "datasets" };
-        self.cache.join(format!("{kind}--{}", remote.repository.replace('/', "--")))
+    /// A model's folder: configuration, tokenizer and safetensors weights, downloaded where they are missing.
+    ///
+    /// # Errors
+    /// When files are neither cached nor to be had, or the repository has no safetensors weights.
+    pub fn model(&self, repository: &str, revision: &str) -> Result<PathBuf> {
+        let remote = |path| Remote { kind: Kind::Model, repository, revision, path, sha256: None };
+        check_path(&remote("config.json"))?;
+        if let Some(folder) = self.snapshot_folder(&remote("config.json")) {
+            if is_whole_model(&folder) {
+                return Ok(folder);
+            }
+        }
+        self.must_be_online(&remote("config.json"))?;
+        let listing = self.listing(Kind::Model, repository, revision)?;
+        let pinned =
+            |path| Remote { kind: Kind::Model, repository, revision: &listing.commit, path, sha256: None };
+        let has = |name: &str| listing.files.iter().any(|(file, _)| file == name);
+        let mut wanted: Vec<String> = listing.files.iter().map(|(file, _)| file.clone()).collect();
+        wanted.retain(|file| !file.contains('/') && (file.ends_with(".json") || file.ends_with(".jinja")));
+        match has(INDEX) {
+            true => wanted.extend(shards(&self.file(&pinned(INDEX))?)?),
+            false => wanted.extend(WEIGHTS.into_iter().filter(|file| has(file)).map(str::to_owned)),
+        }
+        if !wanted.iter().any(|file| file.ends_with(".safetensors")) {
+            return Err(Error::unusable(format!(
+                "{repository}: no {INDEX} and none of {}",
+                WEIGHTS.join(", ")
+            )));
+        }
+        for file in &wanted {
+            self.file(&pinned(file))?;
+        }
+        let folder = self.folder(Kind::Model, repository);
+        self.remember(&folder, revision, &listing.commit)?;
+        Ok(folder.join("snapshots").join(&listing.commit))
+    }
+
+    /// What a repository holds at a revision.
+    ///
+    /// # Errors
+    /// When the Hub cannot be asked.
+    pub fn listing(&self, kind: Kind, repository: &str, revision: &str) -> Result<Listing> {
+        let space = if kind == Kind::Model { "models" } else { "datasets" };
+        let endpoint = self.endpoint.trim_end_matches('/');
+        let url = format!("{endpoint}/api/{space}/{repository}/revision/{revision}?blobs=true");
+        let answer: Value = serde_json::from_str(&transfer::text(self, &url)?)?;
+        let commit = answer.get("sha").and_then(Value::as_str).unwrap_or(revision).to_owned();
+        check_commit(repository, &commit)?;
+        let files = answer.get("siblings").and_then(Value::as_array).into_iter().flatten();
+        let files = files.filter_map(|file| {
+            Some((file.get("rfilename")?.as_str()?.to_owned(), file.get("size").and_then(Value::as_u64)))
+        });
+        Ok(Listing { commit, files: files.collect() })
+    }
+
+    fn must_be_online(&self, remote: &Remote<'_>) -> Result<()> {
+        if !self.offline {
+            return Ok(());
+        }
+        let folder = self.folder(remote.kind, remote.repository);
+        Err(Error::unusable(format!(
+            "{}/{} is not in the cache and HF_HUB_OFFLINE is set; it belongs in {}",
+            remote.repository,
+            remote.path,
+            folder.join("snapshots").join(remote.revision).join(remote.path).display()
+        )))
+    }
+
+    fn folder(&self, kind: Kind, repository: &str) -> PathBuf {
+        let space = if kind == Kind::Model { "models" } else { "datasets" };
+        self.cache.join(format!("{space}--{}", repository.replace('/', "--")))
+    }
+
+    /// The folder of the commit that the revision names here, if it is known.
+    fn snapshot_folder(&self, remote: &Remote<'_>) -> Option<PathBuf> {
+        let folder = self.folder(remote.kind, remote.repository);
+        let commit = std::fs::read_to_string(folder.join("refs").join(remote.revision));
+        let commit = commit.map(|text| text.trim().to_owned()).unwrap_or_else(|_| remote.revision.to_owned());
+        Some(folder.join("snapshots").join(commit)).filter(|folder| folder.is_dir())
     }
 
     fn url(&self, remote: &Remote<'_>) -> String {
@@ -133,112 +203,72 @@ impl Hub {
         format!("{endpoint}/{space}{}/resolve/{}/{}", remote.repository, remote.revision, remote.path)
     }
 
-    fn download(&self, remote: &Remote<'_>) -> Result<PathBuf> {
-        let url = self.url(remote);
-        let folder = self.folder(remote);
-        let blobs = folder.join("blobs");
-        std::fs::create_dir_all(&blobs).at(&blobs)?;
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_connect(Some(std::time::Duration::from_secs(10)))
-            .timeout_recv_response(Some(std::time::Duration::from_secs(20)))
-            .build()
-            .into();
-        let failed = |error: &dyn std::fmt::Display| Error::unusable(format!("{url}: {error}"));
-        let part = blobs.join(format!("{}.incomplete", hex(&Sha256::digest(url.as_bytes()))));
-        let mut have = std::fs::metadata(&part).map_or(0, |m| m.len());
-        let mut request = agent.get(&url);
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        if have > 0 {
-            request = request.header("Range", format!("bytes={have}-"));
-        }
-        let mut response = request.call().map_err(|error| failed(&error))?;
-        if response.status() != 206 {
-            have = 0;
-        }
-        let header = |name: &str| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(|text| text.trim_matches('"').to_owned())
-        };
-        let commit = header("x-repo-commit").unwrap_or_else(|| remote.revision.to_owned());
-        let announced = header("x-linked-etag").or_else(|| header("etag"));
-        let length = header("content-length").and_then(|text| text.parse::<u64>().ok());
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(have > 0)
-            .truncate(have == 0)
-            .open(&part)
-            .at(&part)?;
-        let mut body = response.body_mut().as_reader();
-        let mut buffer = vec![0; 1 << 20];
-        let mut got = 0u64;
-        loop {
-            let count = body.read(&mut buffer).map_err(|error| failed(&error))?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&buffer[..count]).at(&part)?;
-            got += count as u64;
-        }
-        if length.is_some_and(|length| length != got) {
-            return Err(failed(&format!(
-                "broke off after {} bytes; give the command again to go on",
-                have + got
-            )));
-        }
-        file.sync_all().at(&part)?;
-        let sum = sha256_of(&part)?;
-        let wanted = remote.sha256.map(str::to_owned).or_else(|| announced.filter(|etag| is_sha256(etag)));
-        if wanted.as_ref().is_some_and(|wanted| *wanted != sum) {
-            std::fs::remove_file(&part).at(&part)?;
-            return Err(failed(&format!(
-                "checksum {sum} is not the announced {}",
-                wanted.unwrap_or_default()
-            )));
-        }
-        self.place(remote, &folder, &commit, &part, &sum)
-    }
-
-    /// Moves a finished download to its blob and links the snapshot to it.
-    fn place(
-        &self,
-        remote: &Remote<'_>,
-        folder: &Path,
-        commit: &str,
-        part: &Path,
-        sum: &str,
-    ) -> Result<PathBuf> {
-        if !commit.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || commit.starts_with('.')
-        {
-            return Err(Error::unusable(format!(
-                "{}: the server names an odd commit {commit:?}",
-                remote.repository
-            )));
-        }
-        let blob = folder.join("blobs").join(sum);
-        std::fs::rename(part, &blob).at(&blob)?;
+    /// Links `snapshots/<commit>/<path>` to a blob, by a relative link as huggingface_hub does.
+    fn link(&self, remote: &Remote<'_>, commit: &str, blob: &Path) -> Result<PathBuf> {
+        check_commit(remote.repository, commit)?;
+        let folder = self.folder(remote.kind, remote.repository);
         let path = folder.join("snapshots").join(commit).join(remote.path);
-        let parent = path.parent().unwrap_or(folder);
+        let parent = path.parent().unwrap_or(&folder);
         std::fs::create_dir_all(parent).at(parent)?;
-        let staged = parent.join(format!(".{sum}.{}", std::process::id()));
+        let name = blob.file_name().unwrap_or_default();
+        let staged = parent.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        let _ = std::fs::remove_file(&staged);
         #[cfg(unix)]
-        std::os::unix::fs::symlink(&blob, &staged).at(&staged)?;
-        #[cfg(not(unix))]
-        std::fs::copy(&blob, &staged).at(&staged).map(|_| ())?;
-        std::fs::rename(&staged, &path).at(&path)?;
-        if commit != remote.revision {
-            let reference = folder.join("refs").join(remote.revision);
-            let parent = reference.parent().unwrap_or(folder);
-            std::fs::create_dir_all(parent).at(parent)?;
-            std::fs::write(&reference, commit).at(&reference)?;
+        {
+            let up = "../".repeat(2 + remote.path.matches('/').count());
+            std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), &staged).at(&staged)?;
         }
+        #[cfg(not(unix))]
+        std::fs::copy(blob, &staged).at(&staged).map(|_| ())?;
+        std::fs::rename(&staged, &path).at(&path)?;
+        self.remember(&folder, remote.revision, commit)?;
         Ok(path)
     }
+
+    /// Writes down which commit a branch or tag was.
+    fn remember(&self, folder: &Path, revision: &str, commit: &str) -> Result<()> {
+        if revision == commit {
+            return Ok(());
+        }
+        let path = folder.join("refs").join(revision);
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).at(parent)?;
+        let mut staged = tempfile::NamedTempFile::new_in(parent).at(parent)?;
+        std::io::Write::write_all(&mut staged, commit.as_bytes()).at(&path)?;
+        staged.persist(&path).map(drop).map_err(|error| error.error).at(&path)
+    }
+}
+
+/// What a repository holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The commit.
+    pub commit: String,
+    /// Path and, where the Hub says it, size in bytes.
+    pub files: Vec<(String, Option<u64>)>,
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+const WEIGHTS: [&str; 2] = ["model.safetensors", "adapter_model.safetensors"];
+
+/// The weight files that an index names.
+fn shards(index: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(index).at(index)?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| Error::file(index, error.to_string()))?;
+    let map = value.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| Error::file(index, "has no weight_map"))?;
+    let names: std::collections::BTreeSet<String> =
+        map.values().filter_map(Value::as_str).map(str::to_owned).collect();
+    Ok(names.into_iter().collect())
+}
+
+fn is_whole_model(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).is_file();
+    let weights = match shards(&folder.join(INDEX)) {
+        Ok(shards) => shards.iter().all(|shard| has(shard)),
+        Err(_) => WEIGHTS.into_iter().any(has),
+    };
+    weights && (has("config.json") || has("adapter_config.json"))
 }
 
 /// Repositories and paths are used as folders: nothing may lead out of them.
@@ -247,7 +277,7 @@ fn check_path(remote: &Remote<'_>) -> Result<()> {
     let odd = |text: &str| {
         text.is_empty()
             || text.starts_with('/')
-            || text.contains('\\')
+            || text.contains(['\\', '?', '#'])
             || text.split('/').any(|part| matches!(part, ".." | "." | ""))
     };
     match parts.into_iter().find(|text| odd(text)) {
@@ -256,22 +286,10 @@ fn check_path(remote: &Remote<'_>) -> Result<()> {
     }
 }
 
-fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// SHA-256 of a file, in lower-case hex.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn sha256_of(path: &Path) -> Result<String> {
-    let mut file = File::open(path).at(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).at(path)? {
-            0 => return Ok(hex(&hash.finalize())),
-            count => hash.update(&buffer[..count]),
-        }
+fn check_commit(repository: &str, commit: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match !commit.is_empty() && commit.chars().all(plain) && !commit.starts_with('.') {
+        true => Ok(()),
+        false => Err(Error::unusable(format!("{repository}: the server names an odd commit {commit:?}"))),
     }
 }

@@ -54,3 +54,8 @@ impl PluginFlags {
         Ok(registry.reward(default)?)
     }
 }
+
+/// The sandbox that runs programs, where this build has one.
+pub(crate) fn sandbox() -> anyhow::Result<Option<Arc<dyn sipf_plugin::Execute>>> {
+    Ok(None)
+}

@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 use sipf_plugin::{Check, Verdict};
 
+use crate::math::equation;
+
 /// Names of the rules; the first is the default.
 pub const RULES: [&str; 3] = ["sipf", "strict", "flexible"];
 
@@ -28,9 +30,10 @@ pub fn normal(text: &str) -> Option<String> {
     value.is_finite().then(|| if value == 0.0 { "0".into() } else { value.to_string() })
 }
 
-/// The number after the first `The answer is` on its line, in normal form.
+/// The number after the first `The answer is` on its line, calculator annotations left out, in normal form.
 pub fn stated(text: &str) -> Option<String> {
-    sipf_plugin::text::after(text, "The answer is").and_then(normal)
+    let found = sipf_plugin::text::after(text, "The answer is")?;
+    normal(&equation::without_annotations(found))
 }
 
 /// The number in the last `\boxed{}`, in normal form.
@@ -125,6 +128,7 @@ mod tests {
         assert_eq!(boxed("so \\boxed{\\frac{1}{2}}: \\boxed{42}"), Some("42".into()));
         assert_eq!(boxed("\\boxed{42"), None);
         assert_eq!(sipf("7 - 4 = 3\nA: 3 apples.\n"), Some("3".into()));
+        assert_eq!(sipf("The answer is <<8=8>>8."), Some("8".into()));
         assert_eq!(sipf("A: 3\nThe answer is four"), None);
     }
 

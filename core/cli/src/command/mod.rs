@@ -4,6 +4,7 @@ mod completions;
 mod plugin;
 mod probe;
 mod task;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Judge a task's reference solutions, or completions from a file
+    Verify(verify::Args),
     /// Print shell completions or the man page
     Completions(completions::Args),
     /// List, write, check and install plugins
@@ -40,6 +43,7 @@ pub(crate) enum Command {
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
+        Command::Verify(args) => verify::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Plugin(args) => plugin::run(&args),
         Command::Task(args) => task::run(&args),
