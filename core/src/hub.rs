@@ -5,6 +5,8 @@
 //! `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`. What is in the cache is taken without asking. Leaves the transfer to
 //! [`transfer`].
 
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::path::{Path, PathBuf};
