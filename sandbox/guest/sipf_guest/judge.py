@@ -1,0 +1,229 @@
+"""The judge: runs setup and tests, and says how each of them ended. Only what stands here counts."""
+
+from sipf_guest import own
+
+__builtins__ = own.BUILTINS
+
+import builtins
+import dis
+import operator
+import random
+import sys
+import types
+
+from sipf_guest import remote
+from sipf_guest.program import SEED, describe
+
+# Objects of these modules may be bound by a name that the program imported; they are the judge's own.
+_OPEN = set(
+    "collections typing datetime decimal fractions math cmath itertools functools heapq bisect re string random copy "
+    "operator statistics enum dataclasses _heapq _bisect _functools _collections _operator _random _statistics".split()
+)
+_MODULES = _OPEN | {"sys", "json", "time"}
+_PLAIN = (int, float, str, bool, list, tuple, dict, set)
+_READS = {dis.opmap[name] for name in ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")}
+_READS_GLOBAL = dis.opmap["LOAD_GLOBAL"]
+_WRITES = {dis.opmap[name] for name in ("STORE_NAME", "STORE_GLOBAL")}
+_seed = random.seed
+BY_VALUE = "!by_value"
+
+
+def _used(code, reads, writes):
+    names = code.co_names
+    for _, _, op, argument in dis._unpack_opargs(code.co_code):
+        if op == _READS_GLOBAL:
+            reads.add(names[argument >> 1])
+        elif op in _READS:
+            reads.add(names[argument])
+        elif op in _WRITES:
+            writes.add(names[argument])
+    for constant in code.co_consts:
+        if type(constant) is types.CodeType:
+            _used(constant, reads, writes)
+
+
+def _compiled(source, name):
+    try:
+        return compile(source, name, "exec", dont_inherit=True), None
+    except BaseException as error:
+        return None, error
+
+
+class _Check:
+    def __init__(self, setup, tests, names):
+        self.names = [name for name in names if name != BY_VALUE]
+        remote.session = remote.Session(BY_VALUE in names)
+        self.space = {"__name__": "test"}
+        self.sources = tests
+        self.setup = _compiled(setup, "setup.py") if setup else None
+        self.tests = [_compiled(test, "test.py") for test in tests]
+        reads, writes = set(), set()
+        for code, _ in self.tests + ([self.setup] if setup else []):
+            if code is not None:
+                _used(code, reads, writes)
+        # Builtins and modules are the judge's own, or a program could define abs, set or math and so decide
+        # an assertion. A name of the program's that was not declared is taken only without declarations, or
+        # when it is a public object of the standard library by the same name.
+        free = [n for n in sorted(reads - writes - set(self.names)) if not hasattr(builtins, n) and n != "__name__"]
+        for name in free:
+            if name in sys.modules and name != "solution":
+                self.space[name] = sys.modules[name]
+        self.inferred = [name for name in free if name not in self.space]
+        self.writes = writes
+
+    def bind(self, declared, inferred, must):
+        if not declared and not inferred:
+            return
+        found = remote.ask(["names", declared, inferred])
+        if type(found) is not dict:
+            remote.tampering("names")
+        for name in declared:
+            if name in found:
+                self.space[name] = self.value(found[name])
+            elif must:
+                self.space.pop(name, None)
+        for name in inferred:
+            if name in found:
+                self.infer(name, found[name])
+
+    def infer(self, name, j):
+        tag, v = next(iter(j.items())) if type(j) is dict and len(j) == 1 else (None, None)
+        if tag == "std":
+            if type(v) is list and len(v) == 2 and v[1] == name and v[0] in _OPEN:
+                self.space[name] = _library(v)
+        elif tag == "mod":
+            if not (type(v) is str and v in _MODULES and v in sys.modules):
+                remote.unsupported("the test uses %s, which the program bound to another module" % name)
+            self.space[name] = sys.modules[v]
+        elif not self.names:
+            self.space[name] = self.value(j)
+
+    def value(self, j):
+        if type(j) is dict and len(j) == 1 and "exc" in j:
+            return _exception(j["exc"])
+        return remote.read(j)
+
+    def run(self):
+        session = remote.session
+        try:
+            self.bind(self.names, self.inferred, False)
+            if self.setup is not None:
+                code, error = self.setup
+                if error is not None:
+                    raise error
+                exec(code, self.space)
+                self.bind(self.names, [], True)
+        except BaseException as error:
+            if session.dead:
+                return [["dead", ""]]
+            return [self.ended(error, "setup.py", "")] * len(self.tests)
+        functions = session.remotes
+        every = self.names + (self.inferred if not self.names else [])
+        plain = [n for n in every if type(self.space.get(n)) in _PLAIN and n not in self.writes]
+        out = []
+        for (code, error), source in zip(self.tests, self.sources):
+            refused = session.unsupported
+            try:
+                if error is not None:
+                    out.append(["syntax_error", "the test does not compile: " + describe(error)])
+                    continue
+                if plain:  # a number that the program's functions change is fetched again for every test
+                    self.bind([n for n in plain if n in self.names], [n for n in plain if n not in self.names], False)
+                exec(code, self.space)
+                if session.unsupported > refused:
+                    out.append(["unsupported", "the test swallowed an operation that is not carried"])
+                else:
+                    out.append(["passed", ""])
+            except BaseException as error:
+                out.append(self.ended(error, "test.py", source))
+            if session.dead:  # sticky: a test cannot swallow it
+                out[-1] = ["dead", ""]
+                break
+        session.remotes -= functions
+        return out
+
+    def ended(self, error, where, source):
+        kind = type(error)
+        remote.session.quiet = True
+        try:
+            told = getattr(error, "_told", None) if isinstance(error, Exception) else None
+            if type(told) is str:
+                return [_class_of_told(kind), "in the program: " + told]
+            if kind is remote.RemoteExit:
+                return ["exit", "in the program: " + str(error)]
+            if kind is remote.Unsupported:
+                return ["unsupported", str(error)]
+            if kind is remote.Tampering:
+                return ["tampering", str(error)]
+            text = describe(error, where)
+            if kind is AssertionError and not error.args:
+                text = "AssertionError: " + " ".join(_line(error, source).split())[:160]
+            return [_class_of(error), text]
+        finally:
+            remote.session.quiet = False
+
+
+def _line(error, source):
+    """The line of the test that raised the error."""
+    number, place = 1, error.__traceback__
+    while place is not None:
+        if place.tb_frame.f_code.co_filename == "test.py":
+            number = place.tb_lineno
+        place = place.tb_next
+    lines = source.splitlines()
+    return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _class_of(error):
+    if isinstance(error, AssertionError):
+        return "failed_assertion"
+    if isinstance(error, MemoryError):
+        return "stack_overflow" if "Parser stack overflowed" in str(error) else "memory_limit"
+    if isinstance(error, RecursionError):
+        return "stack_overflow"
+    if isinstance(error, Exception):
+        return "runtime_error"
+    return "exit" if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)) else "runtime_error"
+
+
+def _class_of_told(kind):
+    if issubclass(kind, MemoryError):
+        return "memory_limit"
+    return "stack_overflow" if issubclass(kind, RecursionError) else "runtime_error"
+
+
+def _library(v):
+    if v[0] in sys.modules and type(v[1]) is str:
+        try:
+            return operator.attrgetter(v[1])(sys.modules[v[0]])
+        except AttributeError:
+            pass
+    remote.tampering("std")
+
+
+def _exception(v):
+    """A class that stands for an exception class of the program, derived from its nearest builtin base."""
+    if type(v) is not list or len(v) != 3 or type(v[0]) is not str or type(v[1]) is not list:
+        remote.tampering("exception class")
+    known = [remote.BUILTIN[name] for name in v[1] if type(name) is str and name in remote.BUILTIN]
+    base = known[0] if known else Exception
+    if base in remote._NEEDS_MORE or issubclass(base, BaseExceptionGroup):
+        base = ValueError
+    try:
+        made = type(v[0], (base,), {})
+    except ValueError:
+        remote.tampering("exception class")
+    remote.session.classes[v[0]] = made
+    return made
+
+
+def check(setup, tests, names):
+    """How each test ended, and the counters."""
+    _seed(SEED)
+    out = _Check(setup, tests, names).run()
+    session = remote.session
+    if session.tampered is not None:  # sticky: a test cannot swallow it
+        out = [["tampering", session.tampered]] * len(tests)
+    counters = {k: getattr(session, k) for k in ("remotes", "delegated", "lossy", "unsupported")}
+    remote.session = remote.Session(False)
+    return own.dumps({"tests": out, "counters": counters}).decode()

@@ -1,0 +1,195 @@
+//! One verdict: a fresh program, a judge, and the door between them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+use sipf_plugin::{Counters, Limits, Outcome, Program, RunVerdict, TestOutcome};
+
+use crate::error::Result;
+use crate::instance::{Door, Factory, Instance};
+use crate::limits::MAX_REPLY;
+use crate::outcome::{Oversized, of_judge, of_load, of_stop};
+
+/// How many verdicts a judge gives before it is replaced.
+pub const JUDGE_VERDICTS: u32 = 256;
+/// What the judge reads when the program's instance is gone.
+const DEAD: &[u8] = br#"["dead"]"#;
+
+/// A judge between two verdicts.
+pub(crate) struct Judge {
+    instance: Instance,
+    given: u32,
+}
+
+/// The judge's own limits: its memory and output do not depend on the program's.
+fn judge_limits(fuel: u64) -> Limits {
+    Limits { fuel, memory_bytes: crate::limits::MEMORY, output_bytes: crate::limits::OUTPUT }
+}
+
+/// The program's side while the judge runs.
+struct Side {
+    instance: Instance,
+    ended: Option<wasmtime::Error>,
+}
+
+impl Side {
+    fn answer(&mut self, request: &[u8]) -> Vec<u8> {
+        if self.ended.is_some() {
+            return DEAD.to_vec();
+        }
+        let Instance { store, python, .. } = &mut self.instance;
+        match python.call_call(store, request) {
+            Ok(reply) if reply.len() <= MAX_REPLY => return reply,
+            Ok(_) => self.ended = Some(wasmtime::Error::new(Oversized)),
+            Err(error) => self.ended = Some(error),
+        }
+        DEAD.to_vec()
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Report {
+    tests: Vec<(String, String)>,
+    counters: Counters,
+}
+
+/// Where judges wait, and what makes instances.
+pub(crate) struct Court {
+    pub(crate) factory: Factory,
+    idle: Mutex<Vec<Judge>>,
+}
+
+impl Court {
+    pub(crate) fn new(factory: Factory) -> Self {
+        Self { factory, idle: Mutex::default() }
+    }
+
+    /// Runs one program and its tests. `None` when it was interrupted.
+    pub(crate) fn verdict(
+        &self,
+        program: &Program,
+        limits: &Limits,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Result<Option<Outcome>> {
+        let mut instance = self.factory.instance(limits, interrupt)?;
+        let loaded = instance.python.call_load(&mut instance.store, &program.source);
+        if interrupt.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let failed = match &loaded {
+            Ok(text) if text.is_empty() => None,
+            Ok(text) => Some(of_load(text)),
+            Err(error) => Some(of_stop(error, instance.store.data().memory.denied, limits, "the program")),
+        };
+        if let Some(failed) = failed {
+            let outcome = Outcome { verdict: failed.verdict, message: failed.message, ..Outcome::default() };
+            return Ok(Some(measured(outcome, &instance)));
+        }
+        if program.tests.is_empty() && program.setup.is_empty() {
+            let outcome = Outcome { verdict: RunVerdict::Passed, ..Outcome::default() };
+            return Ok(Some(measured(outcome, &instance)));
+        }
+        let side = Arc::new(Mutex::new(Side { instance, ended: None }));
+        let theirs = side.clone();
+        let door: Door =
+            Box::new(move |request| Ok(theirs.lock().unwrap_or_else(PoisonError::into_inner).answer(&request)));
+        let judged = self.judge(program, limits, interrupt, door)?;
+        if interrupt.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let side = side.lock().unwrap_or_else(PoisonError::into_inner);
+        let death = side.ended.as_ref().map(|error| {
+            of_stop(error, side.instance.store.data().memory.denied, limits, "the program")
+        });
+        Ok(Some(measured(judged.outcome(death, program.tests.len()), &side.instance)))
+    }
+
+    /// Runs the tests of `program` against whatever stands behind the door.
+    pub(crate) fn judge(
+        &self,
+        program: &Program,
+        limits: &Limits,
+        interrupt: &Arc<AtomicBool>,
+        door: Door,
+    ) -> Result<Judged> {
+        let limits = judge_limits(limits.fuel);
+        let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut judge = match waiting {
+            Some(judge) => judge,
+            None => Judge { instance: self.factory.instance(&limits, interrupt)?, given: 0 },
+        };
+        judge.instance.renew(limits.fuel, interrupt)?;
+        judge.instance.store.data_mut().door = Some(door);
+        let Instance { store, python, .. } = &mut judge.instance;
+        let ended = python.call_check(&mut *store, &program.setup, &program.tests, &program.names);
+        store.data_mut().door = None;
+        let denied = store.data().memory.denied;
+        judge.given += 1;
+        match ended {
+            Ok(text) => {
+                let report: Option<Report> = serde_json::from_str(&text).ok();
+                let calm = report.as_ref().is_some_and(|report| {
+                    !report.tests.iter().any(|(class, _)| class == "tampering" || class == "memory_limit")
+                });
+                if calm && !denied && judge.given < JUDGE_VERDICTS {
+                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(judge);
+                }
+                Ok(Judged::Said(report))
+            }
+            Err(error) => Ok(Judged::Stopped(of_stop(&error, denied, &limits, "the tests"))),
+        }
+    }
+}
+
+/// How the judge ended.
+pub(crate) enum Judged {
+    /// With a report; `None` when it is not one.
+    Said(Option<Report>),
+    /// By a limit.
+    Stopped(TestOutcome),
+}
+
+impl Judged {
+    /// The outcome, without the program's figures. `death` is why the program's instance is gone.
+    pub(crate) fn outcome(self, death: Option<TestOutcome>, expected: usize) -> Outcome {
+        let report = match self {
+            Self::Stopped(stopped) => {
+                let stopped = death.unwrap_or(stopped);
+                return Outcome { verdict: stopped.verdict, message: stopped.message, ..Outcome::default() };
+            }
+            Self::Said(Some(report)) => report,
+            Self::Said(None) => {
+                return Outcome { message: "the judge's report is damaged".into(), ..Outcome::default() };
+            }
+        };
+        let mut died = false;
+        let mut tests = Vec::with_capacity(report.tests.len());
+        for (class, message) in report.tests {
+            tests.push(match (class.as_str(), &death) {
+                ("dead", Some(death)) => {
+                    died = true;
+                    death.clone()
+                }
+                _ => of_judge(&class, message),
+            });
+        }
+        let verdict = match tests.iter().find(|test| test.verdict != RunVerdict::Passed) {
+            Some(test) => test.verdict,
+            None if tests.len() == expected && !died => RunVerdict::Passed,
+            None => RunVerdict::Tampering,
+        };
+        Outcome { verdict, tests, counters: report.counters, ..Outcome::default() }
+    }
+}
+
+fn measured(outcome: Outcome, instance: &Instance) -> Outcome {
+    let state = instance.store.data();
+    Outcome {
+        fuel: instance.used(),
+        memory_bytes: state.memory.peak as u64,
+        limit_hit: outcome.limit_hit || state.memory.denied,
+        stdout: state.printed.text(),
+        ..outcome
+    }
+}
