@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod hub;
 pub mod iterate;
+pub mod machine;
 pub mod model;
 pub mod progress;
 pub mod record;

@@ -409,7 +409,7 @@ mod tests {
             let mut chains = Vec::new();
             // Runs of slots of each chain.
             let runs: [&[std::ops::Range<u32>]; 3] =
-                [&[0..40], &[0..21, 48..70], &[64 + 9..64 + 12, 3..5, 90..91, 95..96, 80..85]];
+                [&[0..39, 39..40], &[0..21, 48..70], &[64 + 9..64 + 12, 3..5, 90..91, 95..96, 80..85]];
             for runs in runs {
                 let mut chain = Chain::default();
                 runs.iter().cloned().flatten().for_each(|slot| chain.push(slot));

@@ -92,14 +92,7 @@ impl Network for Toy {
 }
 
 fn tokenizer() -> Tokenizer {
-    let vocab: serde_json::Map<String, serde_json::Value> =
-        (0..SHAPE.vocab).map(|id| (format!("w{id}"), id.into())).collect();
-    let json = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
-        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"}
-    });
-    Tokenizer::new(json.to_string().parse().expect("a tokenizer"), None, None, None)
+    Tokenizer::numbered(SHAPE.vocab).expect("a tokenizer")
 }
 
 fn engine(options: EngineOptions) -> Engine {

@@ -50,6 +50,23 @@ impl Tokenizer {
         Self { inner, bos, eos, pad, chat_template: None }
     }
 
+    /// A tokenizer of `vocab` numbered words, for random weights that come without one.
+    ///
+    /// # Errors
+    /// Never in practice: the vocabulary is well-formed.
+    pub fn numbered(vocab: usize) -> Result<Self> {
+        let words: serde_json::Map<String, Value> =
+            (0..vocab).map(|id| (format!("w{id}"), id.into())).collect();
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": words, "unk_token": "w0"}
+        });
+        let inner = tokenizers::Tokenizer::from_bytes(json.to_string())
+            .map_err(|error| Error::unusable(format!("{vocab} numbered words: {error}")))?;
+        Ok(Self::new(inner, None, None, None))
+    }
+
     fn special(&self, path: &Path, config: &Value, key: &str) -> Result<Option<u32>> {
         let token = match &config[key] {
             Value::String(token) => token.as_str(),
