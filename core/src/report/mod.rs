@@ -1,1 +1,44 @@
-//! Being written.
+//! The report: one HTML file about a run, made from the files of its folder alone.
+//!
+//! It needs no network, holds no times (but for [`Options::times`]) and no paths, and treats everything that a model
+//! wrote as text. What it reads of a run: [`read`]; stages that are not there yet are left out.
+
+mod browser;
+mod chart;
+mod escape;
+mod page;
+mod read;
+mod sections;
+mod statistics;
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::{AtPath, Result};
+
+/// What goes into the page beyond the run's results.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Seconds by stage: for a copy outside the run folder, which holds no times.
+    pub times: bool,
+}
+
+/// The page about a run folder.
+///
+/// # Errors
+/// When it is no run folder, or a file in it cannot be read.
+pub fn render(run: &Path, options: &Options) -> Result<String> {
+    Ok(page::page(&read::run(run)?, options))
+}
+
+/// Writes the page about a run folder to `out`, all at once.
+///
+/// # Errors
+/// As [`render`], or when `out` cannot be written.
+pub fn write(run: &Path, out: &Path, options: &Options) -> Result<()> {
+    let page = render(run, options)?;
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut staged = tempfile::NamedTempFile::new_in(folder).at(folder)?;
+    staged.write_all(page.as_bytes()).at(out)?;
+    staged.persist(out).map(drop).map_err(|error| error.error).at(out)
+}
