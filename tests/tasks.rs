@@ -49,10 +49,9 @@ fn every_gsm8k_reference_passes_and_no_corrupted_one_does() {
             assert!(right.passed && right.by_rule["flexible"], "{}: {right:?}", problem.id);
             let (steps, _) = solution.rsplit_once("The answer is").unwrap();
             let other = answer.parse::<i64>().unwrap();
-            let longer = answer.strip_prefix('-').map_or(format!("1{answer}"), |digits| format!("-1{digits}"));
-            for wrong in
-                [format!("{answer}7"), format!("{}", other + 1), longer, format!("{other}.5")]
-            {
+            let longer =
+                answer.strip_prefix('-').map_or(format!("1{answer}"), |digits| format!("-1{digits}"));
+            for wrong in [format!("{answer}7"), format!("{}", other + 1), longer, format!("{other}.5")] {
                 let judged = judge(&verifier, problem, &format!("{steps}The answer is {wrong}"));
                 // A step may say "The answer is" itself; then the first one counts, whatever the last line says.
                 let first = steps.contains("The answer is");

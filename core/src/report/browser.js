@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const all = JSON.parse(document.getElementById("data").textContent);
+  const all = JSON.parse(document.getElementById("run-data").textContent);
   const $ = (id) => document.getElementById(id);
   const list = $("list"), detail = $("detail"), find = $("find"), only = $("only"), count = $("count");
   // Only textContent is ever set: what a model wrote stays text.

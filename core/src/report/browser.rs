@@ -48,7 +48,8 @@ pub(super) fn questions(run: &Run) -> Value {
     let mut found: BTreeMap<&str, (String, Vec<Value>, Vec<Value>)> = BTreeMap::new();
     for (number, iteration) in run.iterations.iter().enumerate() {
         for sample in &iteration.samples {
-            let entry = found.entry(&sample.problem).or_insert_with(|| (sample.prompt.clone(), vec![], vec![]));
+            let entry =
+                found.entry(&sample.problem).or_insert_with(|| (sample.prompt.clone(), vec![], vec![]));
             let scored = scores.get(sample.id.as_str());
             let label = labels.get(sample.id.as_str()).copied().unwrap_or_default();
             let steps: Vec<Value> = sample
@@ -90,9 +91,9 @@ pub(super) fn questions(run: &Run) -> Value {
     }
     let mut questions: Vec<(&str, _)> = found.into_iter().collect();
     questions.sort_by_cached_key(|(id, _)| natural(id));
-    let questions = questions
-        .into_iter()
-        .map(|(id, (prompt, paths, greedy))| json!({ "id": id, "q": prompt, "paths": paths, "greedy": greedy }));
+    let questions = questions.into_iter().map(
+        |(id, (prompt, paths, greedy))| json!({ "id": id, "q": prompt, "paths": paths, "greedy": greedy }),
+    );
     Value::Array(questions.collect())
 }
 

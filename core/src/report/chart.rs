@@ -58,7 +58,8 @@ pub(super) struct Plot<'a> {
 pub(super) fn ticks(low: f64, high: f64) -> Vec<f64> {
     let span = (high - low).max(1e-12);
     let power = 10f64.powf((span / 5.0).log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| span / s <= 6.0).unwrap_or(span);
+    let step =
+        [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| span / s <= 6.0).unwrap_or(span);
     let first = (low / step - 1e-9).ceil() as i64;
     let last = (high / step + 1e-9).floor() as i64;
     (first..=last).map(|k| k as f64 * step).collect()
@@ -106,12 +107,15 @@ fn legend(series: &[Series]) -> String {
 /// Points and lines over two axes.
 pub(super) fn plot(about: &Plot<'_>, series: &[Series]) -> String {
     let points = || series.iter().flat_map(|s| &s.points);
-    let ys = || points().flat_map(|p| [Some(p.y), p.range.map(|r| r.0), p.range.map(|r| r.1)].into_iter().flatten());
+    let ys = || {
+        points().flat_map(|p| [Some(p.y), p.range.map(|r| r.0), p.range.map(|r| r.1)].into_iter().flatten())
+    };
     let (mut low, mut high) = ys().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), y| (l.min(y), h.max(y)));
     if !low.is_finite() {
         return String::new();
     }
-    let pad = ((high - low) * 0.12).max(if about.unit == Unit::Percent { 0.01 } else { high.abs() * 0.02 + 1e-9 });
+    let pad =
+        ((high - low) * 0.12).max(if about.unit == Unit::Percent { 0.01 } else { high.abs() * 0.02 + 1e-9 });
     (low, high) = about.y_range.unwrap_or((low - pad, high + pad));
     if about.unit == Unit::Percent {
         (low, high) = (low.max(0.0), high.min(1.0));
@@ -188,11 +192,19 @@ pub(super) fn plot(about: &Plot<'_>, series: &[Series]) -> String {
             }
             if s.dots {
                 let shown = written(p.y, about.unit);
-                let _ = write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"><title>{shown}</title></circle>");
+                let _ = write!(
+                    svg,
+                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"><title>{shown}</title></circle>"
+                );
             }
             if s.values {
                 let shown = written(p.y, about.unit);
-                let _ = write!(svg, "<text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{shown}</text>", x + 8.0, y - 7.0);
+                let _ = write!(
+                    svg,
+                    "<text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{shown}</text>",
+                    x + 8.0,
+                    y - 7.0
+                );
             }
         }
         svg.push_str("</g>");
@@ -237,13 +249,19 @@ pub(super) fn bars(title: &str, subtitle: &str, rows: &[(String, f64, &'static s
             number(*value)
         );
     }
-    let spoken: Vec<String> = rows.iter().map(|(name, value, _)| format!("{name} {}", number(*value))).collect();
+    let spoken: Vec<String> =
+        rows.iter().map(|(name, value, _)| format!("{name} {}", number(*value))).collect();
     let height = 12.0 + rows.len() as f64 * row_height;
     figure(title, subtitle, "", &svg, height, &format!("{title}: {}", spoken.join(", ")))
 }
 
 /// Two distributions over 0 to 1, twenty bins, as shares of their own totals.
-pub(super) fn distributions(title: &str, subtitle: &str, x_title: &str, groups: [(&str, &'static str, &[f64]); 2]) -> String {
+pub(super) fn distributions(
+    title: &str,
+    subtitle: &str,
+    x_title: &str,
+    groups: [(&str, &'static str, &[f64]); 2],
+) -> String {
     const BINS: usize = 20;
     let shares = groups.map(|(_, _, values)| {
         let mut bins = [0.0; BINS];
@@ -276,7 +294,12 @@ pub(super) fn distributions(title: &str, subtitle: &str, x_title: &str, groups: 
         for (n, share) in bins.iter().enumerate().filter(|(_, share)| **share > 0.0) {
             let (x, y) = (LEFT + n as f64 * step, y_at(*share));
             let height = HEIGHT - BOTTOM - y;
-            let _ = write!(svg, "<rect x=\"{:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/>", x + 0.5, step - 1.0);
+            let _ = write!(
+                svg,
+                "<rect x=\"{:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/>",
+                x + 0.5,
+                step - 1.0
+            );
         }
         svg.push_str("</g>");
     }
@@ -297,7 +320,9 @@ pub(super) fn distributions(title: &str, subtitle: &str, x_title: &str, groups: 
     );
     let keys: String = groups
         .iter()
-        .map(|(name, class, values)| format!("<span class=\"key {class}\">{} ({})</span>", html(name), values.len()))
+        .map(|(name, class, values)| {
+            format!("<span class=\"key {class}\">{} ({})</span>", html(name), values.len())
+        })
         .collect();
     figure(title, subtitle, &format!("<p class=\"legend\">{keys}</p>"), &svg, HEIGHT, title)
 }

@@ -23,8 +23,10 @@ impl Arm<'_> {
 /// The models in order, the control last.
 pub(super) fn arms(run: &Run) -> Vec<Arm<'_>> {
     let task = run.task();
-    let of = |name: String, iteration| Arm { name, iteration, headlines: Iteration::headlines(iteration, &task) };
-    let trained = run.iterations.iter().enumerate().map(|(number, iteration)| of(format!("M{number}"), iteration));
+    let of =
+        |name: String, iteration| Arm { name, iteration, headlines: Iteration::headlines(iteration, &task) };
+    let trained =
+        run.iterations.iter().enumerate().map(|(number, iteration)| of(format!("M{number}"), iteration));
     trained.chain(run.control.iter().map(|iteration| of("control".into(), iteration))).collect()
 }
 
@@ -58,7 +60,8 @@ pub(super) fn page(run: &Run, options: &Options) -> String {
     .into_iter()
     .filter(|(.., body)| !body.is_empty())
     .collect();
-    let links: String = sections.iter().map(|(id, name, _)| format!("<a href=\"#{id}\">{name}</a>")).collect();
+    let links: String =
+        sections.iter().map(|(id, name, _)| format!("<a href=\"#{id}\">{name}</a>")).collect();
     let bodies: String = sections
         .iter()
         .map(|(id, name, body)| format!("<section id=\"{id}\"><h2>{name}</h2>{body}</section>\n"))
@@ -74,7 +77,7 @@ pub(super) fn page(run: &Run, options: &Options) -> String {
          {}<nav aria-label=\"Sections\">{links}</nav>\n<main>\n{bodies}</main>\n\
          <footer class=\"end\">Made by sipf{} from the files of the run alone. Everything in monospace was written by a \
          model or belongs to a data set.</footer>\n</div>\n\
-         <script type=\"application/json\" id=\"data\">{}</script>\n<script>\n{}</script>\n</body>\n</html>\n",
+         <script type=\"application/json\" id=\"run-data\">{}</script>\n<script>\n{}</script>\n</body>\n</html>\n",
         include_str!("style.css"),
         lead(run, &arms),
         tiles(run, &arms),
@@ -86,15 +89,20 @@ pub(super) fn page(run: &Run, options: &Options) -> String {
 }
 
 fn version(run: &Run) -> String {
-    let version = ["program_version", "version", "program"].iter().find_map(|key| run.manifest.get(key)?.as_str());
+    let version =
+        ["program_version", "version", "program"].iter().find_map(|key| run.manifest.get(key)?.as_str());
     version.map(|version| format!(" {}", html(version))).unwrap_or_default()
 }
 
 /// What was done, in one sentence.
 fn lead(run: &Run, arms: &[Arm<'_>]) -> String {
-    let name = |key: &str| run.setting(key).filter(|value| !value.is_empty()).map(|v| format!("<strong>{}</strong>", html(v)));
+    let name = |key: &str| {
+        run.setting(key).filter(|value| !value.is_empty()).map(|v| format!("<strong>{}</strong>", html(v)))
+    };
     let mut text = format!("Policy {}", name("model").unwrap_or_else(|| "of the run".into()));
-    for (key, word) in [("reward", "reward model"), ("simulator", "simulator"), ("method", "method"), ("seed", "seed")] {
+    for (key, word) in
+        [("reward", "reward model"), ("simulator", "simulator"), ("method", "method"), ("seed", "seed")]
+    {
         if let Some(value) = name(key) {
             text.push_str(&format!(", {word} {value}"));
         }
@@ -103,7 +111,9 @@ fn lead(run: &Run, arms: &[Arm<'_>]) -> String {
     if problems > 0.0 {
         text.push_str(&format!("; judged on {} held-out problems", number(problems)));
     }
-    format!("<p class=\"lead\">{text}. M0 is the model after supervised fine-tuning; every M after it learned from preference pairs over its predecessors' own reasoning.</p>")
+    format!(
+        "<p class=\"lead\">{text}. M0 is the model after supervised fine-tuning; every M after it learned from preference pairs over its predecessors' own reasoning.</p>"
+    )
 }
 
 /// The story in numbers: first to last, and against the control.
@@ -113,10 +123,8 @@ fn tiles(run: &Run, arms: &[Arm<'_>]) -> String {
     let control = arms.iter().find(|arm| arm.name == "control").and_then(|arm| arm.headline(&task));
     let mut found = Vec::new();
     let mut change = |what: &str, pick: &dyn Fn(&Headline) -> Option<f64>| {
-        let values: Vec<(&str, f64)> = trained
-            .iter()
-            .filter_map(|arm| Some((arm.name.as_str(), pick(arm.headline(&task)?)?)))
-            .collect();
+        let values: Vec<(&str, f64)> =
+            trained.iter().filter_map(|arm| Some((arm.name.as_str(), pick(arm.headline(&task)?)?))).collect();
         let (Some((first, from)), Some((last, to))) = (values.first(), values.last()) else { return };
         let mut note = String::from("the starting point");
         let mut big = percent(*to);
@@ -126,7 +134,10 @@ fn tiles(run: &Run, arms: &[Arm<'_>]) -> String {
             note = format!("<span class=\"{class}\">{} points</span>, {first} to {last}", points(to - from));
             if let Some(other) = control.and_then(pick) {
                 let class = if *to >= other { "up" } else { "down" };
-                note.push_str(&format!("<br><span class=\"{class}\">{}</span> against control", points(to - other)));
+                note.push_str(&format!(
+                    "<br><span class=\"{class}\">{}</span> against control",
+                    points(to - other)
+                ));
             }
         }
         found.push((what.to_owned(), big, note));
@@ -144,12 +155,21 @@ fn tiles(run: &Run, arms: &[Arm<'_>]) -> String {
         found.push(("Reasoning paths sampled".into(), number(samples as f64), note));
     }
     if pairs > 0 {
-        found.push(("Preference pairs".into(), number(pairs as f64), format!("over {} iterations", trained.len() - 1)));
+        found.push((
+            "Preference pairs".into(),
+            number(pairs as f64),
+            format!("over {} iterations", trained.len() - 1),
+        ));
     }
     let steps: usize = run.labels.iter().map(|labels| labels.steps.len()).sum();
     if steps > 0 {
-        let rollouts: u64 = run.labels.iter().flat_map(|labels| &labels.steps).map(|s| u64::from(s.tried)).sum();
-        found.push(("Steps labelled".into(), number(steps as f64), format!("by {} rollouts", number(rollouts as f64))));
+        let rollouts: u64 =
+            run.labels.iter().flat_map(|labels| &labels.steps).map(|s| u64::from(s.tried)).sum();
+        found.push((
+            "Steps labelled".into(),
+            number(steps as f64),
+            format!("by {} rollouts", number(rollouts as f64)),
+        ));
     }
     let quality = numbers(&run.quality);
     if let Some((_, auc)) = quality.iter().find(|(name, _)| name.ends_with("auc")) {

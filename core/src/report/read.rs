@@ -115,7 +115,10 @@ pub(super) struct Greedy {
 pub(super) fn run(folder: &Path) -> Result<Run> {
     let settings = folder.join("run.toml");
     if !settings.is_file() {
-        return Err(Error::file(folder, "is no run folder: there is no run.toml in it (give the folder of `sipf run`)"));
+        return Err(Error::file(
+            folder,
+            "is no run folder: there is no run.toml in it (give the folder of `sipf run`)",
+        ));
     }
     let text = std::fs::read_to_string(&settings).at(&settings)?;
     let table: toml::Table = text.parse().map_err(|error| Error::file(&settings, format!("{error}")))?;
@@ -210,7 +213,9 @@ fn lines<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let mut found = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         if !line.trim().is_empty() {
-            found.push(serde_json::from_str(line).map_err(|error| Error::row(path, number, error.to_string()))?);
+            found.push(
+                serde_json::from_str(line).map_err(|error| Error::row(path, number, error.to_string()))?,
+            );
         }
     }
     Ok(found)
@@ -266,7 +271,8 @@ impl Run {
     /// A setting by the last part of its name.
     pub(super) fn setting(&self, name: &str) -> Option<&str> {
         let exact = self.settings.get(name);
-        let ends = || self.settings.iter().find(|(key, _)| key.rsplit('.').next() == Some(name)).map(|(_, v)| v);
+        let ends =
+            || self.settings.iter().find(|(key, _)| key.rsplit('.').next() == Some(name)).map(|(_, v)| v);
         exact.or_else(ends).map(String::as_str)
     }
 

@@ -33,9 +33,14 @@ pub(super) fn measure(headline: &Headline, name: &str) -> Option<f64> {
 }
 
 fn table(head: &[String], rows: &[Vec<String>]) -> String {
-    let cells = |row: &[String], tag: &str| row.iter().map(|cell| format!("<{tag}>{cell}</{tag}>")).collect::<String>();
+    let cells = |row: &[String], tag: &str| {
+        row.iter().map(|cell| format!("<{tag}>{cell}</{tag}>")).collect::<String>()
+    };
     let rows: String = rows.iter().map(|row| format!("<tr>{}</tr>", cells(row, "td"))).collect();
-    format!("<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>{}</tr></thead><tbody>{rows}</tbody></table></div>\n", cells(head, "th"))
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>{}</tr></thead><tbody>{rows}</tbody></table></div>\n",
+        cells(head, "th")
+    )
 }
 
 fn heads(names: &[&str]) -> Vec<String> {
@@ -47,7 +52,12 @@ fn more(summary: &str, body: &str) -> String {
 }
 
 /// One series of a quantity over the models, the control as a series of its own.
-fn over_models(arms: &[Arm<'_>], name: &str, class: &'static str, pick: &dyn Fn(&Arm<'_>) -> Option<(f64, f64)>) -> Vec<Series> {
+fn over_models(
+    arms: &[Arm<'_>],
+    name: &str,
+    class: &'static str,
+    pick: &dyn Fn(&Arm<'_>) -> Option<(f64, f64)>,
+) -> Vec<Series> {
     let mut trained = Vec::new();
     let mut control = Vec::new();
     for (x, arm) in arms.iter().enumerate() {
@@ -56,7 +66,14 @@ fn over_models(arms: &[Arm<'_>], name: &str, class: &'static str, pick: &dyn Fn(
             if arm.name == "control" { control.push(point) } else { trained.push(point) }
         }
     }
-    let series = |name: &str, class, points: Vec<Point>| Series { name: name.into(), class, points, line: true, dots: true, values: true };
+    let series = |name: &str, class, points: Vec<Point>| Series {
+        name: name.into(),
+        class,
+        points,
+        line: true,
+        dots: true,
+        values: true,
+    };
     let mut found = Vec::new();
     if !trained.is_empty() {
         found.push(series(name, class, trained));
@@ -72,7 +89,8 @@ pub(super) fn accuracy(run: &Run, arms: &[Arm<'_>]) -> String {
     let task = run.task();
     let names: Vec<String> = arms.iter().map(|arm| arm.name.clone()).collect();
     let tasks: Vec<String> = {
-        let all: BTreeSet<&String> = arms.iter().flat_map(|arm| arm.headlines.iter().map(|(name, _)| name)).collect();
+        let all: BTreeSet<&String> =
+            arms.iter().flat_map(|arm| arm.headlines.iter().map(|(name, _)| name)).collect();
         let others = all.into_iter().filter(|name| **name != task).cloned();
         std::iter::once(task.clone()).chain(others).collect()
     };
@@ -103,7 +121,10 @@ pub(super) fn accuracy(run: &Run, arms: &[Arm<'_>]) -> String {
         if number == 0 {
             charts.push_str(&plot("Sampled accuracy, temperature 1", of(&|headline| headline.sampled)));
             for measured in measure_names(arms, name) {
-                charts.push_str(&plot(&words(&measured), of(&|headline| measure(headline, &measured).filter(|v| (0.0..=1.0).contains(v)))));
+                charts.push_str(&plot(
+                    &words(&measured),
+                    of(&|headline| measure(headline, &measured).filter(|v| (0.0..=1.0).contains(v))),
+                ));
             }
         }
     }
@@ -143,7 +164,8 @@ fn paired(arms: &[Arm<'_>]) -> String {
         for other in against {
             for (task, answers) in &arm.iteration.answers {
                 let Some(before) = arms[other].iteration.answers.get(task) else { continue };
-                let was: BTreeMap<&str, bool> = before.iter().map(|a| (a.problem.as_str(), a.passed)).collect();
+                let was: BTreeMap<&str, bool> =
+                    before.iter().map(|a| (a.problem.as_str(), a.passed)).collect();
                 let both = answers.iter().filter_map(|a| Some((*was.get(a.problem.as_str())?, a.passed)));
                 let (mut gained, mut lost, mut n) = (0, 0, 0);
                 for (then, now) in both {
@@ -172,7 +194,10 @@ fn paired(arms: &[Arm<'_>]) -> String {
         true => String::new(),
         false => {
             let head = heads(&["models", "task", "problems", "gained", "lost", "points", "McNemar p"]);
-            format!("<h3>The same problems, one by one</h3><p class=\"note\">Greedy answers: how many problems became right, how many wrong.</p>{}", table(&head, &rows))
+            format!(
+                "<h3>The same problems, one by one</h3><p class=\"note\">Greedy answers: how many problems became right, how many wrong.</p>{}",
+                table(&head, &rows)
+            )
         }
     }
 }
@@ -189,11 +214,14 @@ pub(super) fn data(run: &Run) -> String {
         let kept = samples.iter().filter(|sample| sample.kept).count();
         seen.extend(samples.iter().map(|sample| sample.problem.as_str()));
         for sample in samples.iter().filter(|sample| !sample.kept) {
-            *dropped.entry(sample.dropped_because.clone().unwrap_or_else(|| "not kept".into())).or_default() += 1;
+            *dropped
+                .entry(sample.dropped_because.clone().unwrap_or_else(|| "not kept".into()))
+                .or_default() += 1;
         }
         total += kept;
         let paired_questions: BTreeSet<&str> = pairs.iter().map(|pair| pair.problem.as_str()).collect();
-        let margin = pairs.iter().map(|p| p.chosen_reward - p.rejected_reward).sum::<f64>() / pairs.len().max(1) as f64;
+        let margin = pairs.iter().map(|p| p.chosen_reward - p.rejected_reward).sum::<f64>()
+            / pairs.len().max(1) as f64;
         let dash = |there: bool, text: String| if there { text } else { "\u{2013}".to_owned() };
         rows.push(vec![
             format!("M{number}"),
@@ -215,10 +243,22 @@ pub(super) fn data(run: &Run) -> String {
     if total == 0 && paired.is_empty() {
         return String::new();
     }
-    let head = heads(&["model", "paths sampled from it", "kept right / wrong", "pool so far", "pairs it learned from", "questions in them", "mean margin"]);
-    let mut text = format!("<p>{} questions were sampled. Every model adds paths to the pool; the next one learns from pairs over the whole pool.</p>", seen.len());
+    let head = heads(&[
+        "model",
+        "paths sampled from it",
+        "kept right / wrong",
+        "pool so far",
+        "pairs it learned from",
+        "questions in them",
+        "mean margin",
+    ]);
+    let mut text = format!(
+        "<p>{} questions were sampled. Every model adds paths to the pool; the next one learns from pairs over the whole pool.</p>",
+        seen.len()
+    );
     text.push_str(&table(&head, &rows));
-    let reasons: Vec<(String, f64, &'static str)> = dropped.into_iter().map(|(why, count)| (why, count as f64, "d")).collect();
+    let reasons: Vec<(String, f64, &'static str)> =
+        dropped.into_iter().map(|(why, count)| (why, count as f64, "d")).collect();
     let charts = [
         chart::bars("Paths kept", "by the model that wrote them", &sampled),
         chart::bars("Preference pairs", "that each model learned from", &paired),
@@ -259,7 +299,9 @@ pub(super) fn reward(run: &Run) -> String {
     if count == 0 && good.is_empty() && bad.is_empty() && quality.is_empty() {
         return String::new();
     }
-    let mut text = String::from("<p>A step is labelled right when rollouts from it reach the right answer; the reward model learns those labels and scores every path by the mean of its steps.</p>");
+    let mut text = String::from(
+        "<p>A step is labelled right when rollouts from it reach the right answer; the reward model learns those labels and scores every path by the mean of its steps.</p>",
+    );
     let mut rows = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     if count > 0 {
@@ -279,9 +321,19 @@ pub(super) fn reward(run: &Run) -> String {
     for (name, value) in &quality {
         row(&html(&words(name)), number(*value));
     }
-    let plain = |name: &str, class, points, line| Series { name: name.into(), class, points, line, dots: true, values: false };
+    let plain = |name: &str, class, points, line| Series {
+        name: name.into(),
+        class,
+        points,
+        line,
+        dots: true,
+        values: false,
+    };
     let bins = calibration(&steps);
-    let curve: Vec<Point> = bins.iter().map(|bin| Point { x: bin.score, y: bin.right, range: Some(wilson(bin.right, bin.count as f64)) }).collect();
+    let curve: Vec<Point> = bins
+        .iter()
+        .map(|bin| Point { x: bin.score, y: bin.right, range: Some(wilson(bin.right, bin.count as f64)) })
+        .collect();
     let calibrated = match bins.len() > 1 {
         true => chart::plot(
             &Plot {
@@ -340,12 +392,27 @@ pub(super) fn training(run: &Run) -> String {
         let series: Vec<Series> = series
             .into_iter()
             .filter(|(.., points)| points.len() > 1)
-            .map(|(name, class, points)| Series { name: name.into(), class, points, line: true, dots: false, values: false })
+            .map(|(name, class, points)| Series {
+                name: name.into(),
+                class,
+                points,
+                line: true,
+                dots: false,
+                values: false,
+            })
             .collect();
         match series.is_empty() {
             true => String::new(),
             false => chart::plot(
-                &Plot { title, x_title: "step", y_title, unit: Unit::Plain, names: Vec::new(), y_range: None, diagonal: false },
+                &Plot {
+                    title,
+                    x_title: "step",
+                    y_title,
+                    unit: Unit::Plain,
+                    names: Vec::new(),
+                    y_range: None,
+                    diagonal: false,
+                },
                 &series,
             ),
         }
@@ -356,18 +423,35 @@ pub(super) fn training(run: &Run) -> String {
         charts.push_str(&plot(
             &format!("M{number}: chosen and rejected"),
             "mean log-probability of a token",
-            vec![("chosen", "a", curve(rows, "logps/chosen")), ("rejected", "b", curve(rows, "logps/rejected"))],
+            vec![
+                ("chosen", "a", curve(rows, "logps/chosen")),
+                ("rejected", "b", curve(rows, "logps/rejected")),
+            ],
         ));
     }
     for (number, iteration) in run.iterations.iter().enumerate() {
         let share = curve(&iteration.metrics, "rewards/accuracies");
-        charts.push_str(&plot(&format!("M{number}: chosen above rejected"), "share of pairs", vec![("share", "c", share)]));
+        charts.push_str(&plot(
+            &format!("M{number}: chosen above rejected"),
+            "share of pairs",
+            vec![("share", "c", share)],
+        ));
     }
-    charts.push_str(&plot("M0: fine-tuning loss", "nats a token", vec![("loss", "d", curve(&run.sft, "loss"))]));
-    charts.push_str(&plot("Reward model: loss", "cross-entropy of a step", vec![("loss", "d", curve(&run.reward, "loss"))]));
+    charts.push_str(&plot(
+        "M0: fine-tuning loss",
+        "nats a token",
+        vec![("loss", "d", curve(&run.sft, "loss"))],
+    ));
+    charts.push_str(&plot(
+        "Reward model: loss",
+        "cross-entropy of a step",
+        vec![("loss", "d", curve(&run.reward, "loss"))],
+    ));
     match charts.is_empty() {
         true => String::new(),
-        false => format!("<p>How far chosen paths rise above rejected ones while each model is trained.</p><div class=\"charts\">{charts}</div>"),
+        false => format!(
+            "<p>How far chosen paths rise above rejected ones while each model is trained.</p><div class=\"charts\">{charts}</div>"
+        ),
     }
 }
 
@@ -382,7 +466,9 @@ fn stages(value: &Value) -> Vec<(String, &Value)> {
                 Some((name.to_owned(), item))
             })
             .collect(),
-        Value::Object(map) => map.iter().filter(|(_, item)| item.is_object()).map(|(name, item)| (name.clone(), item)).collect(),
+        Value::Object(map) => {
+            map.iter().filter(|(_, item)| item.is_object()).map(|(name, item)| (name.clone(), item)).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -402,20 +488,24 @@ pub(super) fn cost(run: &Run, options: &Options) -> String {
     let mut charts = String::new();
     for (name, rows) in &columns {
         let class = if name.contains("flop") { "c" } else { "a" };
-        let rows: Vec<(String, f64, &'static str)> = rows.iter().map(|(stage, value)| (stage.clone(), *value, class)).collect();
+        let rows: Vec<(String, f64, &'static str)> =
+            rows.iter().map(|(stage, value)| (stage.clone(), *value, class)).collect();
         let total: f64 = rows.iter().map(|row| row.1).sum();
         let title = words(name).replace("flops", "FLOPs").replace("Flops", "FLOPs");
         charts.push_str(&chart::bars(&title, &format!("{} in all", number(total)), &rows));
     }
     if !charts.is_empty() {
-        text.push_str(&format!("<p>Work by stage, in units that no machine changes.</p><div class=\"charts\">{charts}</div>"));
+        text.push_str(&format!(
+            "<p>Work by stage, in units that no machine changes.</p><div class=\"charts\">{charts}</div>"
+        ));
     }
     if options.times {
         let mut rows = Vec::new();
         for (stage, value) in stages(&run.timings) {
             let values = numbers(value);
             let of = |part: &str| {
-                let found = values.iter().find(|(name, _)| name.contains(part)).map(|(_, v)| format!("{v:.1}"));
+                let found =
+                    values.iter().find(|(name, _)| name.contains(part)).map(|(_, v)| format!("{v:.1}"));
                 found.unwrap_or_else(|| "\u{2013}".into())
             };
             rows.push(vec![html(&stage), of("wall"), of("cpu")]);
@@ -432,8 +522,13 @@ pub(super) fn settings(run: &Run) -> String {
     let rows: String = run
         .settings
         .iter()
-        .map(|(name, value)| format!("<tr><td>{}</td><td class=\"text\">{}</td></tr>", html(name), html(value)))
+        .map(|(name, value)| {
+            format!("<tr><td>{}</td><td class=\"text\">{}</td></tr>", html(name), html(value))
+        })
         .collect();
     let table = format!("<div class=\"scroll\" tabindex=\"0\"><table><tbody>{rows}</tbody></table></div>");
-    format!("<p>As resolved when the run began.</p>{}", more(&format!("{} settings", run.settings.len()), &table))
+    format!(
+        "<p>As resolved when the run began.</p>{}",
+        more(&format!("{} settings", run.settings.len()), &table)
+    )
 }

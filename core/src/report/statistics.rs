@@ -71,7 +71,11 @@ pub(super) fn calibration(scored: &[(f64, bool)]) -> Vec<Bin> {
     }
     let filled = bins.into_iter().filter(|(.., count)| *count > 0);
     filled
-        .map(|(sum, right, count)| Bin { score: sum / count as f64, right: right as f64 / count as f64, count })
+        .map(|(sum, right, count)| Bin {
+            score: sum / count as f64,
+            right: right as f64 / count as f64,
+            count,
+        })
         .collect()
 }
 

@@ -3,6 +3,7 @@
 mod completions;
 mod plugin;
 mod probe;
+mod report;
 mod task;
 mod verify;
 
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a run's HTML report anew
+    Report(report::Args),
     /// Judge a task's reference solutions, or completions from a file
     Verify(verify::Args),
     /// Print shell completions or the man page
@@ -43,6 +46,7 @@ pub(crate) enum Command {
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
+        Command::Report(args) => report::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Plugin(args) => plugin::run(&args),

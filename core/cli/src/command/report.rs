@@ -30,7 +30,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let run = args.run.canonicalize().with_context(|| args.run.display().to_string())?;
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
         let folder = folder.canonicalize().with_context(|| format!("--out {}", out.display()))?;
-        ensure!(!folder.starts_with(&run), "--times: the run folder holds no times, give --out a place outside {}", run.display());
+        ensure!(
+            !folder.starts_with(&run),
+            "--times: the run folder holds no times, give --out a place outside {}",
+            run.display()
+        );
     }
     report::write(&args.run, &out, &Options { times: args.times })?;
     exit::print_line(&match args.json {

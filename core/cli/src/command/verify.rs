@@ -283,7 +283,11 @@ impl Out {
             return Ok(Self::Device(BufWriter::new(File::create(path).with_context(say)?)));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let staged = tempfile::NamedTempFile::new_in(folder).with_context(say)?;
+        let mut builder = tempfile::Builder::new();
+        // As any new file; temporary ones are for their owner alone otherwise.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let staged = builder.tempfile_in(folder).with_context(say)?;
         Ok(Self::File(BufWriter::new(staged), path.to_owned()))
     }
 
