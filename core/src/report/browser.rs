@@ -90,7 +90,8 @@ pub(super) fn questions(run: &Run) -> Value {
         }
     }
     let mut questions: Vec<(&str, _)> = found.into_iter().collect();
-    questions.sort_by_cached_key(|(id, _)| natural(id));
+    // Questions with paths first: they have the most to show.
+    questions.sort_by_cached_key(|(id, (_, paths, _))| (paths.is_empty(), natural(id)));
     let questions = questions.into_iter().map(
         |(id, (prompt, paths, greedy))| json!({ "id": id, "q": prompt, "paths": paths, "greedy": greedy }),
     );

@@ -198,12 +198,12 @@ pub(super) fn plot(about: &Plot<'_>, series: &[Series]) -> String {
                 );
             }
             if s.values {
+                // Above the whisker, where no line runs through it.
+                let above = p.range.map_or(y, |(_, to)| y_at(to).max(TOP)) - 6.0;
                 let shown = written(p.y, about.unit);
                 let _ = write!(
                     svg,
-                    "<text class=\"value\" x=\"{:.1}\" y=\"{:.1}\">{shown}</text>",
-                    x + 8.0,
-                    y - 7.0
+                    "<text class=\"value\" x=\"{x:.1}\" y=\"{above:.1}\" text-anchor=\"middle\">{shown}</text>"
                 );
             }
         }
