@@ -57,7 +57,10 @@ pub(crate) fn component(engine: &Engine, folder: Option<&Path>) -> Result<(Compo
     if let (Some(folder), Some(path)) = (folder, &path) {
         match prepare(folder).and_then(|()| read(engine, path)) {
             Ok(Some(component)) => {
-                return Ok((component, Start { path: Some(path.clone()), found: Found::Hit, took: begun.elapsed() }));
+                return Ok((
+                    component,
+                    Start { path: Some(path.clone()), found: Found::Hit, took: begun.elapsed() },
+                ));
             }
             Ok(None) => {
                 let compiled = engine.precompile_component(&artifact::unpack()?)?;
@@ -124,7 +127,10 @@ fn private(folder: &Path) -> Result<()> {
             return Err(refused(place, "belongs to another user; set SIPF_CACHE_DIR to a folder of yours"));
         }
         if open && (depth == 0 || !sticky) {
-            return Err(refused(place, "others may write here; take that right away (chmod go-w) or set SIPF_CACHE_DIR"));
+            return Err(refused(
+                place,
+                "others may write here; take that right away (chmod go-w) or set SIPF_CACHE_DIR",
+            ));
         }
     }
     Ok(())
@@ -158,7 +164,9 @@ fn stamp(path: &Path) -> std::io::Result<(u64, u128)> {
 
 /// The component in the file; `None` where there is none, or not the one that was written.
 fn read(engine: &Engine, path: &Path) -> Result<Option<Component>> {
-    let (Ok((bytes, modified)), Ok(note)) = (stamp(path), std::fs::read(note_path(path))) else { return Ok(None) };
+    let (Ok((bytes, modified)), Ok(note)) = (stamp(path), std::fs::read(note_path(path))) else {
+        return Ok(None);
+    };
     let Ok(note) = serde_json::from_slice::<Note>(&note) else { return Ok(None) };
     if (note.bytes, note.modified) != (bytes, modified) {
         let data = std::fs::read(path).map_err(unusable(path))?;

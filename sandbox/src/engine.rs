@@ -16,9 +16,7 @@ const MOST_SLOTS: usize = 64;
 /// How many verdicts can be in flight in this process: one a processor.
 pub fn slots() -> usize {
     static SLOTS: OnceLock<usize> = OnceLock::new();
-    *SLOTS.get_or_init(|| {
-        std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(2, MOST_SLOTS)
-    })
+    *SLOTS.get_or_init(|| std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(2, MOST_SLOTS))
 }
 
 /// The engine; its epoch moves as long as the process lives.

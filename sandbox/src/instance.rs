@@ -80,7 +80,11 @@ impl Factory {
     }
 
     /// A fresh interpreter, in the state in which the component was built.
-    pub(crate) fn instance(&self, limits: &Limits, interrupt: &Arc<AtomicBool>) -> wasmtime::Result<Instance> {
+    pub(crate) fn instance(
+        &self,
+        limits: &Limits,
+        interrupt: &Arc<AtomicBool>,
+    ) -> wasmtime::Result<Instance> {
         let printed = Printed::new(limits.output_bytes);
         let wasi = WasiCtx::builder()
             .stdout(printed.clone())

@@ -20,13 +20,17 @@ fn test(verdict: RunVerdict, message: impl Into<String>) -> TestOutcome {
 /// The class of an instance that was stopped. `who` is `the program` or `the tests`.
 pub(crate) fn of_stop(error: &wasmtime::Error, denied: bool, limits: &Limits, who: &str) -> TestOutcome {
     let memory = || {
-        test(RunVerdict::MemoryLimit, format!("{who} needed more than {} MiB of memory", limits.memory_bytes >> 20))
+        test(
+            RunVerdict::MemoryLimit,
+            format!("{who} needed more than {} MiB of memory", limits.memory_bytes >> 20),
+        )
     };
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return match trap {
-            Trap::OutOfFuel => {
-                test(RunVerdict::Timeout, format!("{who} used up the fuel ({} units): endless or too slow", limits.fuel))
-            }
+            Trap::OutOfFuel => test(
+                RunVerdict::Timeout,
+                format!("{who} used up the fuel ({} units): endless or too slow", limits.fuel),
+            ),
             Trap::Interrupt => test(RunVerdict::Timeout, format!("{who} was stopped by the safety net")),
             Trap::StackOverflow => test(RunVerdict::StackOverflow, format!("{who} overflowed the stack")),
             _ if denied => memory(),
@@ -41,7 +45,10 @@ pub(crate) fn of_stop(error: &wasmtime::Error, denied: bool, limits: &Limits, wh
     }
     let chain = format!("{error:?}");
     if error.downcast_ref::<Flooded>().is_some() {
-        return test(RunVerdict::OutputLimit, format!("{who} printed more than {} bytes", limits.output_bytes));
+        return test(
+            RunVerdict::OutputLimit,
+            format!("{who} printed more than {} bytes", limits.output_bytes),
+        );
     }
     if let Some(size) = error.downcast_ref::<Oversized>() {
         return test(RunVerdict::OutputLimit, format!("{who} returned {size}"));

@@ -50,7 +50,8 @@ impl Sandbox {
         let folder = options.cache.or_else(cache::folder);
         let (component, start) = cache::component(engine, folder.as_deref())?;
         let court = Arc::new(Court::new(Factory::new(engine, &component)?));
-        let threads = if options.threads == 0 { engine::slots() } else { options.threads.min(engine::slots()) };
+        let threads =
+            if options.threads == 0 { engine::slots() } else { options.threads.min(engine::slots()) };
         Ok(Self { court, threads, limits: limits::resolved(options.limits, Limits::default()), start })
     }
 
@@ -115,7 +116,8 @@ impl Sandbox {
         let job = Mutex::new(Some(reply));
         let take = || job.lock().unwrap_or_else(PoisonError::into_inner).take();
         pool::drive(1, &interrupt, &take, &|mut reply, interrupt| {
-            let judged = self.court.judge(program, &limits, interrupt, Box::new(move |request| Ok(reply(request))));
+            let judged =
+                self.court.judge(program, &limits, interrupt, Box::new(move |request| Ok(reply(request))));
             *found.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some(judged.map(|judged| judged.outcome(None, program.tests.len())));
         })?;
@@ -123,7 +125,11 @@ impl Sandbox {
         found.unwrap_or_else(|| Ok(Outcome::default()))
     }
 
-    fn verdict(&self, program: &Program, interrupt: &Arc<AtomicBool>) -> Option<sipf_plugin::Result<Outcome>> {
+    fn verdict(
+        &self,
+        program: &Program,
+        interrupt: &Arc<AtomicBool>,
+    ) -> Option<sipf_plugin::Result<Outcome>> {
         let limits = limits::resolved(program.limits, self.limits);
         match self.court.verdict(program, &limits, interrupt) {
             Ok(outcome) => outcome.map(Ok),

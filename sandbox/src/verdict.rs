@@ -92,16 +92,18 @@ impl Court {
         }
         let side = Arc::new(Mutex::new(Side { instance, ended: None }));
         let theirs = side.clone();
-        let door: Door =
-            Box::new(move |request| Ok(theirs.lock().unwrap_or_else(PoisonError::into_inner).answer(&request)));
+        let door: Door = Box::new(move |request| {
+            Ok(theirs.lock().unwrap_or_else(PoisonError::into_inner).answer(&request))
+        });
         let judged = self.judge(program, limits, interrupt, door)?;
         if interrupt.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let side = side.lock().unwrap_or_else(PoisonError::into_inner);
-        let death = side.ended.as_ref().map(|error| {
-            of_stop(error, side.instance.store.data().memory.denied, limits, "the program")
-        });
+        let death = side
+            .ended
+            .as_ref()
+            .map(|error| of_stop(error, side.instance.store.data().memory.denied, limits, "the program"));
         Ok(Some(measured(judged.outcome(death, program.tests.len()), &side.instance)))
     }
 

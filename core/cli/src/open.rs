@@ -55,7 +55,7 @@ impl PluginFlags {
     }
 }
 
-/// The sandbox that runs programs, where this build has one.
+/// The sandbox that runs programs; it starts when the first program comes.
 pub(crate) fn sandbox() -> anyhow::Result<Option<Arc<dyn sipf_plugin::Execute>>> {
-    Ok(None)
+    Ok(Some(Arc::new(sipf_sandbox::LazySandbox::new(sipf_sandbox::SandboxOptions::default()))))
 }

@@ -4,6 +4,7 @@ mod completions;
 mod plugin;
 mod probe;
 mod report;
+mod sandbox;
 mod task;
 mod verify;
 
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Completions(completions::Args),
     /// List, write, check and install plugins
     Plugin(plugin::Args),
+    /// Run untrusted Python programs apart from everything else
+    Sandbox(sandbox::Args),
     /// Which tasks there are, and what one of them is
     Task(task::Args),
     #[command(name = "__probe", hide = true)]
@@ -50,6 +53,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Plugin(args) => plugin::run(&args),
+        Command::Sandbox(args) => sandbox::run(&args),
         Command::Task(args) => task::run(&args),
         Command::Probe(args) => probe::run(&args),
     }

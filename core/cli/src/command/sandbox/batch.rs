@@ -1,0 +1,178 @@
+//! `sipf sandbox batch`: a file of programs, judged side by side, written in input order in bounded memory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use serde_json::{Map, Value};
+use sipf_plugin::{Limits, Outcome, Program};
+
+use super::{LimitFlags, Row, open};
+use crate::exit;
+
+/// Rows read ahead of the first one that is not written yet.
+const AHEAD: usize = 256;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The programs, one JSON object a line
+    #[arg(value_name = "IN.jsonl")]
+    input: PathBuf,
+    /// Where the verdicts go, in the same order
+    #[arg(long, value_name = "OUT.jsonl")]
+    out: PathBuf,
+    /// Verdicts at once [default: one a processor]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    #[command(flatten)]
+    limits: LimitFlags,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line of the input, by its keys.
+fn parse(line: &[u8]) -> Result<(Value, Program), String> {
+    let row: Map<String, Value> =
+        serde_json::from_slice(line).map_err(|error| format!("is no JSON object: {error}"))?;
+    let id = row.get("id").ok_or("key \"id\" is missing")?;
+    let text = |key: &str| match row.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(format!("key {key:?} should be text")),
+    };
+    let texts = |key: &str| match row.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => serde_json::from_value::<Vec<String>>(value.clone())
+            .map(Some)
+            .map_err(|_| format!("key {key:?} should be a list of texts")),
+    };
+    let limits = match row.get("limits") {
+        None | Some(Value::Null) => Limits::default(),
+        Some(value) => serde_json::from_value(value.clone())
+            .map_err(|_| "key \"limits\" should be {fuel, memory_bytes, output_bytes}")?,
+    };
+    let program = Program::python(text("program")?.ok_or("key \"program\" is missing")?)
+        .tests(texts("tests")?.ok_or("key \"tests\" is missing")?)
+        .setup(text("setup")?.unwrap_or_default())
+        .names(texts("names")?.unwrap_or_default())
+        .limits(limits);
+    Ok((id.clone(), program))
+}
+
+/// What the workers share: the input, the rows that wait for their turn, and the output.
+struct Desk {
+    lines: std::io::Split<BufReader<File>>,
+    line: usize,
+    given: usize,
+    written: usize,
+    waiting: BTreeMap<usize, (Value, Outcome)>,
+    out: BufWriter<File>,
+    counts: BTreeMap<String, usize>,
+    bad_lines: usize,
+    failed: Option<anyhow::Error>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let input = File::open(&args.input).with_context(|| args.input.display().to_string())?;
+    let out = File::create(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+    let sandbox = open(args.threads, args.limits.limits())?;
+    let desk = Mutex::new(Desk {
+        lines: BufReader::new(input).split(b'\n'),
+        line: 0,
+        given: 0,
+        written: 0,
+        waiting: BTreeMap::new(),
+        out: BufWriter::new(out),
+        counts: BTreeMap::from([("passed".to_owned(), 0)]),
+        bad_lines: 0,
+        failed: None,
+    });
+    let (written, stop) = (Condvar::new(), AtomicBool::new(false));
+    let sit = || desk.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = || {
+        let mut desk = sit();
+        while desk.given - desk.written >= AHEAD && desk.failed.is_none() {
+            desk = written.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        }
+        take(&mut desk, args)
+    };
+    let done = |(number, id): (usize, Value), outcome: sipf_plugin::Result<Outcome>| {
+        let mut desk = sit();
+        let outcome =
+            outcome.unwrap_or_else(|error| Outcome { message: error.to_string(), ..Outcome::default() });
+        desk.waiting.insert(number, (id, outcome));
+        if let Err(error) = put(&mut desk) {
+            desk.failed = Some(error.context(format!("--out {}", args.out.display())));
+            stop.store(true, Ordering::Relaxed);
+        }
+        written.notify_all();
+    };
+    sandbox.stream(&stop, &next, &done)?;
+    let mut desk = desk.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = desk.failed {
+        return Err(error);
+    }
+    desk.out.flush().with_context(|| format!("--out {}", args.out.display()))?;
+    report(args.json, desk.written, desk.bad_lines, &desk.counts)?;
+    let judged = desk.bad_lines == 0 && !desk.counts.contains_key("host_error");
+    Ok(if judged { exit::DONE } else { exit::did_not_hold() })
+}
+
+/// The next good line; bad ones are named and counted.
+fn take(desk: &mut MutexGuard<'_, Desk>, args: &Args) -> Option<((usize, Value), Program)> {
+    loop {
+        if desk.failed.is_some() {
+            return None;
+        }
+        let line = desk.lines.next()?;
+        desk.line += 1;
+        let parsed = match line {
+            Ok(line) if line.trim_ascii().is_empty() => continue,
+            Ok(line) => parse(&line),
+            Err(error) => {
+                desk.failed = Some(anyhow::Error::new(error).context(args.input.display().to_string()));
+                return None;
+            }
+        };
+        match parsed {
+            Ok((id, program)) => {
+                desk.given += 1;
+                return Some(((desk.given - 1, id), program));
+            }
+            Err(why) => {
+                desk.bad_lines += 1;
+                exit::eprint_line(&format!("{}:{}: {why}", args.input.display(), desk.line));
+            }
+        }
+    }
+}
+
+/// Writes the rows whose turn it is.
+fn put(desk: &mut MutexGuard<'_, Desk>) -> anyhow::Result<()> {
+    loop {
+        let turn = desk.written;
+        let Some((id, outcome)) = desk.waiting.remove(&turn) else { return Ok(()) };
+        serde_json::to_writer(&mut desk.out, &Row::new(&id, &outcome))?;
+        desk.out.write_all(b"\n")?;
+        desk.written += 1;
+        *desk.counts.entry(outcome.verdict.name().to_owned()).or_default() += 1;
+    }
+}
+
+fn report(json: bool, total: usize, bad: usize, counts: &BTreeMap<String, usize>) -> anyhow::Result<()> {
+    if json {
+        let mut object =
+            Map::from_iter([("total".to_owned(), total.into()), ("bad_lines".to_owned(), bad.into())]);
+        object.extend(counts.iter().map(|(name, &count)| (name.clone(), count.into())));
+        return exit::print_line(&serde_json::to_string(&object)?);
+    }
+    let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let bad = if bad > 0 { format!("; {bad} bad lines") } else { String::new() };
+    exit::print_line(&format!("{total} programs: {}{bad}", counts.join(", ")))
+}
