@@ -39,3 +39,40 @@ pub trait Cache {
         spec: &AttentionSpec,
     ) -> Result<Tensor>;
 }
+
+/// Where sequences lie that are packed one behind the other: sequence i is tokens `starts[i]..starts[i + 1]`; the last
+/// entry is the number of tokens. No padding anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// First token of each sequence, and the total.
+    pub starts: Vec<usize>,
+}
+
+impl Packed {
+    /// Sequences of these lengths.
+    pub fn of_lengths(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let mut starts = vec![0];
+        for length in lengths {
+            starts.push(starts[starts.len() - 1] + length);
+        }
+        Self { starts }
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// The position of every token in its sequence.
+    pub fn positions(&self) -> Vec<u32> {
+        self.starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect()
+    }
+}
+
+/// How a pass attends: over whole packed sequences (training, scoring), or over a cache (generation).
+pub enum Attention<'a> {
+    /// Whole sequences.
+    Packed(&'a Packed),
+    /// New tokens after cached ones.
+    Cached(&'a mut dyn Cache),
+}

@@ -1,0 +1,194 @@
+//! Families as presets: `config.json` to decoder settings. Both spellings load, that of transformers 4 and that of 5.
+//!
+//! A key that changes the arithmetic in a way the decoder does not know is an error that names it; any other unknown
+//! key is kept and ignored.
+
+mod gemma;
+mod llama;
+mod phi;
+
+use serde_json::Value;
+
+use super::config::{DecoderConfig, RopeScaling};
+use super::kernels::activation::Activation;
+
+/// Reads `config.json`; the message of an error names the key.
+///
+/// # Errors
+/// When the architecture is not supported, a key is missing, or a value would change the arithmetic.
+pub fn parse(source: &Value) -> Result<DecoderConfig, String> {
+    let keys = Keys { source };
+    let family = keys.text("model_type")?;
+    if let Some(quantised) = source.get("quantization_config").filter(|value| !value.is_null()) {
+        let how = quantised.get("quant_method").and_then(Value::as_str).unwrap_or("unknown method");
+        return Err(format!(
+            "quantization_config: {how} weights are not supported; use the unquantised checkpoint"
+        ));
+    }
+    let config = match family {
+        "llama" | "mistral" | "qwen2" | "qwen3" => llama::parse(&keys, family),
+        "gemma" | "gemma2" => gemma::parse(&keys, family),
+        "phi" => phi::parse(&keys),
+        other => Err(format!(
+            "model_type {other:?} is not supported: llama, mistral, qwen2, qwen3, gemma, gemma2, phi"
+        )),
+    }?;
+    check(&config)?;
+    Ok(config)
+}
+
+fn check(c: &DecoderConfig) -> Result<(), String> {
+    let positive = [
+        ("vocab_size", c.vocab),
+        ("hidden_size", c.hidden),
+        ("num_hidden_layers", c.layers),
+        ("num_attention_heads", c.heads),
+        ("num_key_value_heads", c.kv_heads),
+        ("head_dim", c.head_dim),
+        ("intermediate_size", c.intermediate),
+        ("max_position_embeddings", c.context),
+    ];
+    if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+        return Err(format!("{key} must be positive"));
+    }
+    if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value > 1 << 31) {
+        return Err(format!("{key} is {value}, which no model has"));
+    }
+    if c.heads % c.kv_heads != 0 {
+        return Err(format!(
+            "num_attention_heads {} is no multiple of num_key_value_heads {}",
+            c.heads, c.kv_heads
+        ));
+    }
+    if c.rotary_dim % 2 != 0 || c.rotary_dim > c.head_dim {
+        return Err(format!("{} rotated dimensions of a head of {}", c.rotary_dim, c.head_dim));
+    }
+    Ok(())
+}
+
+/// Typed access to a configuration's keys.
+pub(crate) struct Keys<'a> {
+    pub(crate) source: &'a Value,
+}
+
+impl Keys<'_> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.source.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<&str, String> {
+        self.get(key).and_then(Value::as_str).ok_or_else(|| format!("{key} is missing or not text"))
+    }
+
+    pub(crate) fn count(&self, key: &str) -> Result<usize, String> {
+        self.count_or_none(key)?.ok_or_else(|| format!("{key} is missing"))
+    }
+
+    pub(crate) fn count_or_none(&self, key: &str) -> Result<Option<usize>, String> {
+        self.get(key)
+            .map(|value| {
+                let number = value
+                    .as_u64()
+                    .or_else(|| value.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0).map(|x| x as u64));
+                number.map(|n| n as usize).ok_or_else(|| format!("{key} is {value}, not a whole number"))
+            })
+            .transpose()
+    }
+
+    pub(crate) fn number(&self, key: &str, default: f64) -> Result<f64, String> {
+        self.get(key).map_or(Ok(default), |value| {
+            value.as_f64().ok_or_else(|| format!("{key} is {value}, not a number"))
+        })
+    }
+
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
+        self.get(key).map_or(Ok(default), |value| {
+            value.as_bool().ok_or_else(|| format!("{key} is {value}, not true or false"))
+        })
+    }
+
+    /// A number from `rope_parameters` (transformers 5) or the top level (transformers 4).
+    pub(crate) fn rope_number(&self, key: &str, default: f64) -> Result<f64, String> {
+        let nested =
+            self.get("rope_parameters").and_then(|rope| rope.get(key)).filter(|value| !value.is_null());
+        match nested {
+            Some(value) => {
+                value.as_f64().ok_or_else(|| format!("rope_parameters.{key} is {value}, not a number"))
+            }
+            None => self.number(key, default),
+        }
+    }
+
+    pub(crate) fn rope_scaling(&self) -> Result<RopeScaling, String> {
+        let Some((name, rope)) =
+            ["rope_parameters", "rope_scaling"].into_iter().find_map(|n| Some((n, self.get(n)?)))
+        else {
+            return Ok(RopeScaling::None);
+        };
+        let kind =
+            rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str).unwrap_or("default");
+        let number = |key: &str| {
+            rope.get(key)
+                .and_then(Value::as_f64)
+                .ok_or_else(|| format!("{name}.{key} is missing or not a number"))
+        };
+        match kind {
+            "default" => Ok(RopeScaling::None),
+            "linear" => Ok(RopeScaling::Linear { factor: number("factor")? }),
+            "llama3" => Ok(RopeScaling::Llama3 {
+                factor: number("factor")?,
+                low_freq_factor: number("low_freq_factor")?,
+                high_freq_factor: number("high_freq_factor")?,
+                original_positions: number("original_max_position_embeddings")?,
+            }),
+            other => Err(format!("{name}: rope type {other:?} is not supported: default, linear, llama3")),
+        }
+    }
+
+    pub(crate) fn activation(&self, keys: &[&str], default: &str) -> Result<Activation, String> {
+        let (key, name) = keys
+            .iter()
+            .find_map(|key| Some((*key, self.get(key)?.as_str()?)))
+            .unwrap_or((keys.first().copied().unwrap_or_default(), default));
+        match name {
+            "silu" | "swish" => Ok(Activation::Silu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
+            "gelu" => Ok(Activation::Gelu),
+            "relu" => Ok(Activation::Relu),
+            other => Err(format!("{key} {other:?} is not supported")),
+        }
+    }
+
+    /// Windows of the layers: `layer_types` where it is given, otherwise what `fallback` says of a layer.
+    pub(crate) fn windows(
+        &self,
+        layers: usize,
+        window: Option<usize>,
+        fallback: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<usize>>, String> {
+        let Some(types) = self.get("layer_types").and_then(Value::as_array) else {
+            return Ok((0..layers).map(|layer| window.filter(|_| fallback(layer))).collect());
+        };
+        if types.len() != layers {
+            return Err(format!("layer_types has {} entries for {layers} layers", types.len()));
+        }
+        types
+            .iter()
+            .map(|kind| match kind.as_str() {
+                Some("full_attention") => Ok(None),
+                Some("sliding_attention") => window
+                    .map(Some)
+                    .ok_or_else(|| "layer_types asks for a sliding_window, which is missing".into()),
+                _ => Err(format!("layer_types: {kind} is not supported")),
+            })
+            .collect()
+    }
+
+    pub(crate) fn eos(&self) -> Vec<u32> {
+        match self.get("eos_token_id") {
+            Some(Value::Array(list)) => list.iter().filter_map(|v| v.as_u64().map(|v| v as u32)).collect(),
+            Some(value) => value.as_u64().map(|v| v as u32).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Linear layers, with bias and low-rank adapter where they have them, and norms.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use sipf_plugin::random::Stream;
+
+use super::Pass;
+use super::config::NormKind;
+use super::kernels::matmul::Packed as Panels;
+use super::lora::LoraPart;
+use super::ops;
+use super::weights::Weights;
+use crate::error::Result;
+use crate::stream::StreamName;
+
+/// `x @ weight^T + bias`, plus a low-rank adapter.
+#[derive(Debug, Clone)]
+pub(super) struct Linear {
+    name: String,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    trainable: bool,
+    panels: Option<Arc<Panels>>,
+    lora: Option<LoraPart>,
+}
+
+impl Linear {
+    /// The layer of this name; `inference` packs the weight once for the kernels.
+    pub(super) fn new(
+        weights: &Weights,
+        name: &str,
+        lora: Option<LoraPart>,
+        inference: bool,
+    ) -> Result<Self> {
+        let weight_name = format!("{name}.weight");
+        let weight = weights.get(&weight_name)?;
+        let on_kernels = weight.device().is_cpu() && weight.dtype() == DType::F32;
+        let panels = match inference && on_kernels {
+            true => {
+                let (outputs, inputs) = weight.dims2()?;
+                Some(Arc::new(ops::with_numbers(&weight, |w| Ok(Panels::of_weight(w, outputs, inputs)))?))
+            }
+            false => None,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            bias: weights.find(&format!("{name}.bias")),
+            trainable: weights.is_trainable(&weight_name),
+            weight,
+            panels,
+            lora,
+        })
+    }
+
+    /// `[N, in]` -> `[N, out]`.
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let mut out = match &self.panels {
+            Some(panels) => ops::linear_packed(x, panels)?,
+            None => ops::linear(x, &self.weight, self.trainable)?,
+        };
+        if let Some(bias) = &self.bias {
+            out = out.broadcast_add(bias)?;
+        }
+        match &self.lora {
+            Some(lora) => Ok((out + self.adapted(lora, x, pass)?)?),
+            None => Ok(out),
+        }
+    }
+
+    fn adapted(&self, lora: &LoraPart, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let x = match pass.dropout.filter(|_| lora.dropout > 0.0) {
+            Some(key) => dropout(x, lora.dropout, key, &self.name)?,
+            None => x.clone(),
+        };
+        let down = ops::linear(&x, &lora.a, true)?;
+        Ok((ops::linear(&down, &lora.b, true)? * lora.scaling)?)
+    }
+}
+
+/// Zeroes each number with this probability and scales the rest, keyed by step and layer.
+fn dropout(x: &Tensor, probability: f64, key: u64, layer: &str) -> Result<Tensor> {
+    let key = StreamName { seed: key, stage: "dropout", problem: layer, ..StreamName::default() }.key();
+    let mut stream = Stream::new(key);
+    let keep = (1.0 / (1.0 - probability)) as f32;
+    let mask: Vec<f32> = (0..x.elem_count())
+        .map(|_| if f64::from(stream.next_unit()) < probability { 0.0 } else { keep })
+        .collect();
+    Ok((x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?)
+}
+
+/// A normalisation over the last dimension.
+#[derive(Debug, Clone)]
+pub(super) struct Norm {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    kind: NormKind,
+    eps: f64,
+    trainable: bool,
+}
+
+impl Norm {
+    pub(super) fn new(weights: &Weights, name: &str, kind: NormKind, eps: f64) -> Result<Self> {
+        let weight_name = format!("{name}.weight");
+        Ok(Self {
+            weight: weights.get(&weight_name)?,
+            bias: weights.find(&format!("{name}.bias")),
+            kind,
+            eps,
+            trainable: weights.is_trainable(&weight_name),
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let eps = self.eps as f32;
+        Ok(match (self.kind, &self.bias) {
+            (NormKind::Layer, Some(bias)) => ops::layer_norm(x, &self.weight, bias, eps)?,
+            (NormKind::RmsUnitOffset, _) => ops::rms_norm(x, &(&self.weight + 1.0)?, eps, self.trainable)?,
+            _ => ops::rms_norm(x, &self.weight, eps, self.trainable)?,
+        })
+    }
+}

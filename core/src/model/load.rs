@@ -1,0 +1,212 @@
+//! Reading checkpoints: `config.json`, memory-mapped safetensors (one file, or shards with an index).
+//!
+//! Nothing outside the folder is read, whatever an index says; every error names file and tensor.
+#![expect(unsafe_code, reason = "memory-maps weight files")]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use super::arch;
+use super::config::DecoderConfig;
+use super::names;
+use crate::error::{AtPath, Error, Result};
+
+/// One memory-mapped safetensors file, its header checked.
+pub struct SafeFile {
+    path: PathBuf,
+    map: memmap2::Mmap,
+}
+
+impl SafeFile {
+    /// Maps a file and checks its header.
+    ///
+    /// # Errors
+    /// When it is missing, empty, truncated or no safetensors file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).at(path)?;
+        if file.metadata().at(path)?.len() < 8 {
+            return Err(Error::file(path, "is too short to be a safetensors file; fetch or copy it again"));
+        }
+        // SAFETY: a file that somebody shrinks while it is mapped would fault; weights are not edited during a run.
+        let map = unsafe { memmap2::Mmap::map(&file) }.at(path)?;
+        let opened = Self { path: path.to_path_buf(), map };
+        opened.parsed()?;
+        Ok(opened)
+    }
+
+    fn parsed(&self) -> Result<SafeTensors<'_>> {
+        SafeTensors::deserialize(&self.map).map_err(|error| {
+            Error::file(&self.path, format!("is no whole safetensors file ({error}); fetch or copy it again"))
+        })
+    }
+
+    /// The names of its tensors, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .parsed()
+            .map(|file| file.names().iter().map(|n| (*n).to_owned()).collect())
+            .unwrap_or_default();
+        names.sort();
+        names
+    }
+
+    /// One tensor; its shape checked where one is expected.
+    ///
+    /// # Errors
+    /// When it is missing, or has another shape or type.
+    pub fn tensor(&self, name: &str, shape: Option<&[usize]>, device: &Device) -> Result<Tensor> {
+        let file = self.parsed()?;
+        let view =
+            file.tensor(name).map_err(|_| Error::file(&self.path, format!("tensor {name} is missing")))?;
+        if let Some(shape) = shape.filter(|shape| *shape != view.shape()) {
+            return Err(Error::file(
+                &self.path,
+                format!("tensor {name} is {:?}, config.json asks for {shape:?}", view.shape()),
+            ));
+        }
+        let kind = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::BF16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+            Dtype::F64 => DType::F64,
+            other => {
+                return Err(Error::file(
+                    &self.path,
+                    format!("tensor {name} is {other:?}; F32, BF16, F16 or F64 are supported"),
+                ));
+            }
+        };
+        Ok(Tensor::from_raw_buffer(view.data(), kind, view.shape(), device)?)
+    }
+}
+
+/// A model folder: its settings, and where each tensor lies.
+pub struct Checkpoint {
+    folder: PathBuf,
+    config: DecoderConfig,
+    files: Vec<SafeFile>,
+    place: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Opens a folder and checks that every weight is there.
+    ///
+    /// # Errors
+    /// Names the file, key or tensor at fault.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let config = read_config(folder)?;
+        let index = folder.join("model.safetensors.index.json");
+        let single = folder.join("model.safetensors");
+        let names = match (single.is_file(), index.is_file()) {
+            (true, _) => vec![single],
+            (false, true) => shards(folder, &index)?,
+            _ => {
+                let other = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
+                    .into_iter()
+                    .find(|n| folder.join(n).is_file());
+                let hint = other
+                    .map(|n| format!(" ({n} is there, but pickled weights are not read: convert them)"))
+                    .unwrap_or_default();
+                return Err(Error::file(
+                    single,
+                    format!("not found, nor model.safetensors.index.json{hint}"),
+                ));
+            }
+        };
+        let files = names.iter().map(|path| SafeFile::open(path)).collect::<Result<Vec<_>>>()?;
+        let mut place = BTreeMap::new();
+        for (number, file) in files.iter().enumerate() {
+            place.extend(file.names().into_iter().map(|name| (name, number)));
+        }
+        let checkpoint = Self { folder: folder.to_path_buf(), config, files, place };
+        for (name, _) in names::all(&checkpoint.config) {
+            checkpoint.file_of(&name)?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether it has this tensor, whatever its use.
+    pub fn has(&self, name: &str) -> bool {
+        self.place.contains_key(name)
+    }
+
+    fn file_of(&self, name: &str) -> Result<&SafeFile> {
+        // A bare base model (no head) lacks the prefix.
+        let number = self.place.get(name).ok_or_else(|| {
+            Error::file(
+                &self.folder,
+                format!("tensor {name}, which config.json asks for, is in none of the weight files"),
+            )
+        })?;
+        Ok(&self.files[*number])
+    }
+
+    /// One tensor, its shape checked where one is expected.
+    ///
+    /// # Errors
+    /// Names file and tensor.
+    pub fn tensor(&self, name: &str, shape: Option<&[usize]>, device: &Device) -> Result<Tensor> {
+        self.file_of(name)?.tensor(name, shape, device)
+    }
+}
+
+/// The settings of a model folder.
+///
+/// # Errors
+/// Names the file and key at fault.
+pub fn read_config(folder: &Path) -> Result<DecoderConfig> {
+    let path = folder.join("config.json");
+    if !folder.is_dir() {
+        return Err(Error::file(
+            folder,
+            "is no folder; a model is a folder with config.json, tokenizer.json and model.safetensors",
+        ));
+    }
+    let text = std::fs::read_to_string(&path).at(&path)?;
+    let json: Value = serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
+    arch::parse(&json).map_err(|message| Error::file(&path, message))
+}
+
+/// The shard files that an index names, each inside the folder.
+fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let bad = |message: String| Error::file(index, message);
+    let text = std::fs::read_to_string(index).at(index)?;
+    let json: Value = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let map = json
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| bad("weight_map is missing".into()))?;
+    let mut files = std::collections::BTreeSet::new();
+    for (tensor, file) in map {
+        let file = file.as_str().ok_or_else(|| bad(format!("weight_map: {tensor} names no file")))?;
+        let mut parts = Path::new(file).components();
+        let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+        if !plain || file.contains('\\') {
+            return Err(bad(format!("weight_map: {tensor} lies in {file:?}, which leads out of the folder")));
+        }
+        files.insert(file);
+    }
+    if files.is_empty() {
+        return Err(bad("weight_map is empty".into()));
+    }
+    let missing = files.iter().find(|file| !folder.join(file).is_file());
+    match missing {
+        Some(file) => Err(bad(format!("shard {file} is missing from {}", folder.display()))),
+        None => Ok(files.iter().map(|file| folder.join(file)).collect()),
+    }
+}
