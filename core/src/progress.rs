@@ -1,1 +1,180 @@
-//! Being written.
+//! How far a stage is, on standard error only: one rewritten line with rate and time left on a terminal, a plain line
+//! now and then otherwise. Nothing else in the crate writes to the terminal or reads the clock for its results.
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two lines where nobody watches.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Between two updates of a terminal's line.
+const LIVE_EVERY: Duration = Duration::from_millis(100);
+
+/// The progress of one stage. Threads may share it.
+#[derive(Debug)]
+pub struct Progress {
+    stage: String,
+    unit: &'static str,
+    total: Option<u64>,
+    show: Show,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Show {
+    Nothing,
+    Plain,
+    Live,
+}
+
+#[derive(Debug)]
+struct State {
+    done: u64,
+    /// Done before this process: not part of the rate.
+    before: u64,
+    started: Instant,
+    shown: Option<Instant>,
+    line_open: bool,
+}
+
+impl Progress {
+    /// A stage of `total` units, where that is known.
+    pub fn new(stage: &str, total: Option<u64>, unit: &'static str) -> Self {
+        let show = if std::io::stderr().is_terminal() { Show::Live } else { Show::Plain };
+        Self::with(stage, total, unit, show)
+    }
+
+    /// Shows nothing.
+    pub fn quiet() -> Self {
+        Self::with("", None, "", Show::Nothing)
+    }
+
+    fn with(stage: &str, total: Option<u64>, unit: &'static str, show: Show) -> Self {
+        let state = State { done: 0, before: 0, started: Instant::now(), shown: None, line_open: false };
+        Self { stage: stage.into(), unit, total, show, state: Mutex::new(state) }
+    }
+
+    /// `count` more units are done.
+    pub fn add(&self, count: u64) {
+        self.update(|state| state.done += count);
+    }
+
+    /// So much was done before, by a run that was stopped.
+    pub fn advance_to(&self, done: u64) {
+        self.update(|state| (state.done, state.before) = (done, done));
+    }
+
+    /// A line of its own.
+    pub fn note(&self, text: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.close_line(&mut state);
+        if self.show != Show::Nothing {
+            write(&format!("{}: {text}\n", self.stage));
+        }
+    }
+
+    /// The last line.
+    pub fn finish(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.show == Show::Nothing {
+            return;
+        }
+        let line = self.line(&state);
+        match self.show {
+            Show::Live => write(&format!("\r\x1b[2K{line}\n")),
+            _ => write(&format!("{line}\n")),
+        }
+        state.line_open = false;
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let every = match self.show {
+            Show::Nothing => return,
+            Show::Plain => PLAIN_EVERY,
+            Show::Live => LIVE_EVERY,
+        };
+        if state.shown.unwrap_or(state.started).elapsed() < every {
+            return;
+        }
+        state.shown = Some(Instant::now());
+        let line = self.line(&state);
+        match self.show {
+            Show::Live => {
+                state.line_open = true;
+                write(&format!("\r\x1b[2K{line}"));
+            }
+            _ => write(&format!("{line}\n")),
+        }
+    }
+
+    fn close_line(&self, state: &mut State) {
+        if state.line_open {
+            write("\n");
+            state.line_open = false;
+        }
+    }
+
+    fn line(&self, state: &State) -> String {
+        let seconds = state.started.elapsed().as_secs_f64();
+        let rate = (state.done - state.before) as f64 / seconds.max(1e-9);
+        let mut line = match self.total {
+            Some(total) => format!("{}: {}/{total} {}", self.stage, state.done, self.unit),
+            None => format!("{}: {} {}", self.stage, state.done, self.unit),
+        };
+        if state.done > state.before && seconds > 1.0 {
+            line.push_str(&format!(", {rate:.1}/s"));
+            if let Some(left) =
+                self.total.and_then(|total| total.checked_sub(state.done)).filter(|left| *left > 0)
+            {
+                line.push_str(&format!(", {} left", duration(left as f64 / rate)));
+            }
+        }
+        line
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.line_open {
+            write("\n");
+            state.line_open = false;
+        }
+    }
+}
+
+/// A closed terminal is no reason to fail.
+fn write(text: &str) {
+    let mut out = std::io::stderr();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..=59 => format!("{seconds} s"),
+        60..=3599 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_names_stage_count_and_total() {
+        let progress = Progress::with("sample", Some(10), "questions", Show::Nothing);
+        progress.add(3);
+        let state = progress.state.lock().expect("not poisoned");
+        assert_eq!(progress.line(&state), "sample: 3/10 questions");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let told: Vec<String> = [5.2, 75.0, 7290.0].into_iter().map(duration).collect();
+        assert_eq!(told, ["5 s", "1 min 15 s", "2 h 01 min"]);
+    }
+}

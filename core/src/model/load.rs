@@ -91,6 +91,7 @@ pub struct Checkpoint {
     config: DecoderConfig,
     files: Vec<SafeFile>,
     place: BTreeMap<String, usize>,
+    output: bool,
 }
 
 impl Checkpoint {
@@ -99,7 +100,20 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, key or tensor at fault.
     pub fn open(folder: &Path) -> Result<Self> {
-        let config = read_config(folder)?;
+        Self::open_whole(folder, true)
+    }
+
+    /// As [`Self::open`], for a model that may lack the output layer, such as a token classifier: the decoder then
+    /// stands with its embedding in that place, which nothing should read ([`Self::has_output_layer`]).
+    ///
+    /// # Errors
+    /// Names the file, key or tensor at fault.
+    pub fn open_headless(folder: &Path) -> Result<Self> {
+        Self::open_whole(folder, false)
+    }
+
+    fn open_whole(folder: &Path, output_layer: bool) -> Result<Self> {
+        let mut config = read_config(folder)?;
         let index = folder.join("model.safetensors.index.json");
         let single = folder.join("model.safetensors");
         let names = match (single.is_file(), index.is_file()) {
@@ -123,7 +137,12 @@ impl Checkpoint {
         for (number, file) in files.iter().enumerate() {
             place.extend(file.names().into_iter().map(|name| (name, number)));
         }
-        let checkpoint = Self { folder: folder.to_path_buf(), config, files, place };
+        let output = config.tied || place.contains_key("lm_head.weight");
+        if !output && !output_layer {
+            config.tied = true;
+            config.biases.head = false;
+        }
+        let checkpoint = Self { folder: folder.to_path_buf(), config, files, place, output };
         for (name, _) in names::all(&checkpoint.config) {
             checkpoint.file_of(&name)?;
         }
@@ -133,6 +152,11 @@ impl Checkpoint {
     /// Its settings.
     pub fn config(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// Whether there is an output layer over the vocabulary.
+    pub fn has_output_layer(&self) -> bool {
+        self.output
     }
 
     /// Its folder.

@@ -14,12 +14,14 @@ mod layer;
 pub mod load;
 pub mod lora;
 pub mod names;
+mod open;
 pub mod ops;
 pub mod remat;
 pub mod save;
 mod sentencepiece;
 #[cfg(test)]
 mod tests;
+pub mod tiny;
 mod tokenizer;
 mod weights;
 
@@ -28,5 +30,6 @@ pub use config::DecoderConfig;
 pub use decoder::{Decoder, Head, LoadOptions, Pass, Trainable};
 pub use load::Checkpoint;
 pub use lora::LoraConfig;
+pub use open::ModelFolder;
 pub use tokenizer::Tokenizer;
 pub use weights::Weights;

@@ -1,1 +1,16 @@
-//! Being written.
+//! Stage 3: train the verifier on step labels (Eq. 3-4), score every path (Eq. 5).
+//!
+//! A reward model is described by a [`sipf_plugin::RewardModel`]; [`RewardNet`] holds its weights. Aggregation of step
+//! scores is the descriptor's; labels come from [`crate::simulate`].
+
+mod features;
+mod head;
+pub mod layout;
+mod loss;
+mod net;
+mod objective;
+pub mod quality;
+
+pub use layout::Layout;
+pub use net::RewardNet;
+pub use objective::{LabelRow, PrmObjective, RowLayout};

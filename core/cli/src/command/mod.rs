@@ -5,6 +5,7 @@ mod plugin;
 mod probe;
 mod report;
 mod sandbox;
+mod sft;
 mod task;
 mod verify;
 
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Plugin(plugin::Args),
     /// Run untrusted Python programs apart from everything else
     Sandbox(sandbox::Args),
+    /// Supervised fine-tuning on rows
+    Sft(sft::Args),
     /// Which tasks there are, and what one of them is
     Task(task::Args),
     #[command(name = "__probe", hide = true)]
@@ -54,6 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => completions::run(&args),
         Command::Plugin(args) => plugin::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),
+        Command::Sft(args) => sft::run(&args),
         Command::Task(args) => task::run(&args),
         Command::Probe(args) => probe::run(&args),
     }

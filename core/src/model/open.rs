@@ -1,0 +1,54 @@
+//! A model by name: a folder, a bundled model, or a repository on the Hub.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::tiny::Tiny;
+use crate::hub::Hub;
+use crate::{AtPath, Error, Result};
+
+/// A model folder on this machine, for as long as it is needed.
+#[derive(Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    /// Bundled models are written to a folder that goes with this value.
+    _written: Option<TempDir>,
+}
+
+impl ModelFolder {
+    /// Finds a folder, a bundled name (`tiny`, `tiny-strong`), or a Hub id (`owner/name`, `owner/name@revision`). `seed`
+    /// draws the weights of an untrained bundled model.
+    ///
+    /// # Errors
+    /// Says what the name could have been, or what the Hub said.
+    pub fn open(name: &str, seed: u64) -> Result<Self> {
+        let path = Path::new(name);
+        if path.is_dir() {
+            return Ok(Self { path: path.to_path_buf(), _written: None });
+        }
+        if let Some(member) = Tiny::named(name) {
+            let written = tempfile::Builder::new().prefix("sipf-").tempdir().at(std::env::temp_dir())?;
+            member.write(written.path(), seed)?;
+            return Ok(Self { path: written.path().to_path_buf(), _written: Some(written) });
+        }
+        let (repository, revision) = name.split_once('@').unwrap_or((name, "main"));
+        let parts: Vec<&str> = repository.split('/').collect();
+        let plain = |part: &&str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        if parts.len() != 2 || !parts.iter().all(plain) {
+            return Err(Error::unusable(format!(
+                "{name}: no such model folder, and neither a Hub id (owner/name) nor tiny or tiny-strong"
+            )));
+        }
+        Ok(Self { path: Hub::from_environment().model(repository, revision)?, _written: None })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
