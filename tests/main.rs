@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an error fails, which is all it can do")]
 
 mod cli_task; // `sipf task list|show`
+mod report; // `sipf report`: the page about a run
 mod tasks; // the built-in tasks on the real data sets, `sipf verify`

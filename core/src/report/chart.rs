@@ -19,7 +19,7 @@ pub(super) struct Point {
     pub(super) range: Option<(f64, f64)>,
 }
 
-/// A named series; `class` picks its colour (`a`, `b`, `c`, `d`).
+/// A named series; `class` picks its colour (`a`, `b`, `c`, `d`, `ideal`).
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) name: String,
@@ -50,8 +50,6 @@ pub(super) struct Plot<'a> {
     pub(super) names: Vec<String>,
     /// Fixed range of y.
     pub(super) y_range: Option<(f64, f64)>,
-    /// A line from corner to corner.
-    pub(super) diagonal: bool,
 }
 
 /// About five round numbers over a range.
@@ -163,16 +161,6 @@ pub(super) fn plot(about: &Plot<'_>, series: &[Series]) -> String {
         html(about.x_title),
         y = HEIGHT - BOTTOM,
     );
-    if about.diagonal {
-        let _ = write!(
-            svg,
-            "<line class=\"diagonal\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
-            x_at(x_low),
-            y_at(low),
-            x_at(x_high),
-            y_at(high)
-        );
-    }
     for s in series {
         let _ = write!(svg, "<g class=\"{}\">", s.class);
         if s.line && s.points.len() > 1 {

@@ -103,7 +103,6 @@ pub(super) fn accuracy(run: &Run, arms: &[Arm<'_>]) -> String {
                 unit: Unit::Percent,
                 names: names.clone(),
                 y_range: None,
-                diagonal: false,
             },
             &series,
         )
@@ -343,13 +342,17 @@ pub(super) fn reward(run: &Run) -> String {
                 unit: Unit::Percent,
                 names: Vec::new(),
                 y_range: Some((0.0, 1.0)),
-                diagonal: false,
             },
             &[
                 plain("labelled right", "a", curve, true),
                 Series {
                     dots: false,
-                    ..plain("perfect", "d", [0.0, 1.0].map(|x| Point { x, y: x, range: None }).to_vec(), true)
+                    ..plain(
+                        "perfect",
+                        "ideal",
+                        [0.0, 1.0].map(|x| Point { x, y: x, range: None }).to_vec(),
+                        true,
+                    )
                 },
             ],
         ),
@@ -411,7 +414,6 @@ pub(super) fn training(run: &Run) -> String {
                     unit: Unit::Plain,
                     names: Vec::new(),
                     y_range: None,
-                    diagonal: false,
                 },
                 &series,
             ),
