@@ -309,3 +309,48 @@ fn parquet_rows_give_the_problems_of_the_same_jsonl_rows() {
     assert_eq!(problems.len(), 12);
     assert_eq!(problems, load("tasks/fixtures/mbpp.jsonl"));
 }
+
+#[test]
+fn reference_programs_pass_in_the_sandbox_and_broken_ones_do_not() {
+    let Some(folder) = data() else { return };
+    for (name, split, count) in [("humaneval", "test", 164), ("mbpp", "validation", 540)] {
+        let mut command = sipf();
+        command
+            .args(["verify", "--task", name, "--split", split, "--reference", "--json", "--data"])
+            .arg(&folder);
+        let counts: Value = serde_json::from_str(&run_well(&mut command)).unwrap();
+        assert_eq!(counts["passed"], count, "{counts}");
+        assert_eq!(counts["verdicts"]["passed"], count);
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let (input, output) = (scratch.path().join("in.jsonl"), scratch.path().join("out.jsonl"));
+    let line = |id: &str, text: &str| format!("{}\n", serde_json::json!({ "id": id, "completion": text }));
+    // The first row of the test split: remove_Occ(string, character).
+    let lines = [
+        line("mbpp/11/p0", "def remove_Occ(s, c):\n    return s"),
+        line("mbpp/11/p1", "def remove_Occ(s, c:\n"),
+        line("mbpp/11/p2", "import sys\nsys.exit(0)"),
+        line("mbpp/11/p3", ""),
+        line(
+            "mbpp/11/p0",
+            "def remove_Occ(s, c):\n    s = s.replace(c, '', 1)\n    i = s.rfind(c)\n    return s if i < 0 else s[:i] + s[i + 1:]",
+        ),
+    ];
+    std::fs::write(&input, lines.concat()).unwrap();
+    let mut command = sipf();
+    command.args(["verify", "--task", "mbpp", "--json", "--completions"]).arg(&input);
+    let counts = run_well(command.arg("--out").arg(&output).arg("--data").arg(&folder));
+    let counts: Value = serde_json::from_str(&counts).unwrap();
+    assert_eq!(
+        (&counts["passed"], &counts["failed"], &counts["errors"]),
+        (&1.into(), &4.into(), &0.into()),
+        "{counts}"
+    );
+    let text = std::fs::read_to_string(&output).unwrap();
+    let verdicts: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let classes: Vec<&str> = verdicts.iter().map(|row| row["verdict"].as_str().unwrap()).collect();
+    assert_eq!(classes[0], "failed_assertion", "{text}");
+    assert_eq!(classes[1], "syntax_error", "{text}");
+    assert_eq!(classes[2], "exit", "{text}");
+    assert_eq!(classes[4], "passed", "{text}");
+}

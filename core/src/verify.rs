@@ -77,18 +77,27 @@ impl Verifier {
         stop: &AtomicBool,
         done: &(dyn Fn(usize, Result<Judged>) + Sync),
     ) {
+        // Equal programs are run once: six prompts of a row share their reference, samples repeat one another.
         let mut programs: Vec<Program> = Vec::new();
-        let mut places: Vec<usize> = Vec::new();
+        let mut places: Vec<Vec<usize>> = Vec::new();
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
         for (place, (problem, completion)) in items.iter().enumerate() {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
             match self.task.verify(problem, completion) {
                 Ok(Check::Verdict(verdict)) => done(place, Ok(self.of_verdict(verdict, None))),
-                Ok(Check::Run(program)) => {
-                    places.push(place);
-                    programs.push(self.limited(program));
-                }
+                Ok(Check::Run(program)) => match serde_json::to_string(&program) {
+                    Ok(key) => {
+                        let number = *known.entry(key).or_insert(programs.len());
+                        if number == programs.len() {
+                            programs.push(self.limited(program));
+                            places.push(Vec::new());
+                        }
+                        places[number].push(place);
+                    }
+                    Err(error) => done(place, Err(error.into())),
+                },
                 Ok(_) => done(place, Err(Error::unusable("the task answered with an unknown kind of check"))),
                 Err(error) => done(place, Err(error.context(&problem.id).into())),
             }
@@ -97,20 +106,21 @@ impl Verifier {
             return;
         }
         let Some(execute) = &self.execute else {
-            for place in places {
+            for place in places.into_iter().flatten() {
                 done(place, Err(Error::unusable("this task runs programs and no sandbox was given")));
             }
             return;
         };
         execute.run(&programs, stop, &|index, outcome| {
-            let place = places[index];
-            let problem = items[place].0;
-            let judged = outcome.map_err(Error::from).and_then(|outcome| {
-                let verdict =
-                    self.task.judge(problem, &outcome).map_err(|error| error.context(&problem.id))?;
-                Ok(self.of_verdict(verdict, Some((outcome.verdict, outcome.explanation()))))
-            });
-            done(place, judged);
+            for place in &places[index] {
+                let problem = items[*place].0;
+                let judged = outcome.clone().map_err(Error::from).and_then(|outcome| {
+                    let verdict =
+                        self.task.judge(problem, &outcome).map_err(|error| error.context(&problem.id))?;
+                    Ok(self.of_verdict(verdict, Some((outcome.verdict, outcome.explanation()))))
+                });
+                done(*place, judged);
+            }
         });
     }
 

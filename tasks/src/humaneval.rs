@@ -11,6 +11,7 @@
 
 use sipf_plugin::prelude::*;
 
+use crate::code::docstring::{docstring, reordered};
 use crate::code::{python, steps};
 use crate::mbpp::code_prompt;
 
@@ -26,36 +27,6 @@ fn published() -> Published {
         format: DataFormat::Parquet,
         sha256: None,
     }
-}
-
-/// The docstring of the last function of a prompt, without its quotes.
-fn docstring(prompt: &str) -> &str {
-    ["\"\"\"", "'''"]
-        .into_iter()
-        .filter_map(|quote| {
-            let (before, _) = prompt.trim_end().rsplit_once(quote)?;
-            Some(before.rsplit_once(quote)?.1)
-        })
-        .min_by_key(|text| text.len())
-        .unwrap_or(prompt)
-}
-
-/// Description and examples (as asserts) of a docstring with `>>>` lines.
-fn reordered(docstring: &str) -> (String, Vec<String>) {
-    let (mut description, mut tests) = (Vec::new(), Vec::new());
-    let mut lines = docstring.lines().map(str::trim).peekable();
-    while let Some(line) = lines.next() {
-        match (line.strip_prefix(">>>"), lines.peek()) {
-            (Some(call), Some(value)) if !value.is_empty() && !value.starts_with(">>>") => {
-                tests.push(format!("assert {} == {value}", call.trim()));
-                lines.next();
-            }
-            (Some(_), _) => {}
-            (None, _) if !line.is_empty() => description.push(line),
-            _ => {}
-        }
-    }
-    (description.join(" "), tests)
 }
 
 /// The prompt: description, examples and the function's first line, in the shape of MBPP's.
