@@ -4,6 +4,7 @@ mod builtin;
 mod command;
 mod exit;
 mod open;
+mod source;
 mod training;
 
 use std::process::ExitCode;

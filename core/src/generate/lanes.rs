@@ -211,20 +211,6 @@ pub(super) mod x86 {
     }
 }
 
-/// The instruction set that kernels use on this machine: part of what "equal bytes" means.
-pub fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "avx512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "avx2";
-        }
-    }
-    "plain"
-}
-
 /// Compiles `unsafe fn body::<L: Lanes>(..)` for every instruction set and makes `name` call the widest one there is.
 macro_rules! widest {
     ($(#[$doc:meta])* fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)? = $body:ident) => {

@@ -6,6 +6,7 @@
 
 mod attend;
 mod cache;
+mod decoder;
 mod draw;
 mod engine;
 mod gather;
@@ -22,7 +23,6 @@ mod tests;
 use std::sync::atomic::AtomicBool;
 
 pub use engine::{Engine, EngineOptions};
-pub use lanes::instruction_set;
 pub use network::{Network, Shape};
 pub use request::{Completion, Finish, Request, Sampling};
 pub use stop::eos_ids;

@@ -1,6 +1,9 @@
 //! The commands, one file each: its flags and what it does. `run` is a table.
 
+mod bench;
 mod completions;
+mod generate;
+mod model;
 mod plugin;
 mod probe;
 mod report;
@@ -32,6 +35,12 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Measure this machine: figures as JSON
+    Bench(bench::Args),
+    /// Complete prompts
+    Generate(generate::Args),
+    /// What a checkpoint is; checkpoints from other formats
+    Model(model::Args),
     /// Make a run's HTML report anew
     Report(report::Args),
     /// Judge a task's reference solutions, or completions from a file
@@ -52,6 +61,9 @@ pub(crate) enum Command {
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
+        Command::Bench(args) => bench::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Model(args) => model::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -1,0 +1,63 @@
+//! `sipf model`: what a checkpoint is, and checkpoints from other formats.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Subcommand;
+use serde_json::json;
+use sipf_core::model::{Checkpoint, convert};
+
+use crate::exit::{self, print_line};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// A Hugging Face folder from llama2.c's files (*.bin with tok*.model or tok*.bin)
+    Convert {
+        /// Folder of the files, or the *.bin file itself
+        source: PathBuf,
+        /// Folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// One JSON object on standard output
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.action {
+        Action::Convert { source, out, json } => {
+            if !source.exists() {
+                bail!("{}: there is no such file or folder", source.display());
+            }
+            if source.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+                bail!("{}: GGUF files are not converted; llama2.c folders are", source.display());
+            }
+            convert::llama2c(source, out)?;
+            // What was written must load.
+            let config = Checkpoint::open(out)?.config().clone();
+            match json {
+                true => print_line(
+                    &json!({ "out": out.display().to_string(), "family": config.family, "parameters": config.parameters() })
+                        .to_string(),
+                )?,
+                false => print_line(&format!(
+                    "{}: {} with {} parameters, {} layers, {} tokens",
+                    out.display(),
+                    config.family,
+                    config.parameters(),
+                    config.layers,
+                    config.vocab
+                ))?,
+            }
+            Ok(exit::DONE)
+        }
+    }
+}

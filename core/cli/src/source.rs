@@ -1,0 +1,73 @@
+//! The flags that name a model and the machine it runs on.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use sipf_core::machine;
+use sipf_core::model::{Decoder, LoadOptions, Tokenizer};
+
+use crate::exit::eprint_line;
+
+/// A model folder, an adapter on it, and where it runs.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Source {
+    /// Model folder (config.json, tokenizer.json, model.safetensors)
+    #[arg(long, value_name = "DIR", env = "SIPF_MODEL")]
+    model: PathBuf,
+    /// PEFT adapter to put on it
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "SIPF_DEVICE")]
+    device: String,
+    /// Threads; the results do not depend on it
+    #[arg(long, value_name = "N", env = "SIPF_THREADS")]
+    threads: Option<usize>,
+}
+
+impl Source {
+    /// The folder of the model.
+    pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
+        if !self.model.is_dir() {
+            bail!(
+                "--model {}: there is no such folder; give one with config.json, tokenizer.json and model.safetensors",
+                self.model.display()
+            );
+        }
+        Ok(&self.model)
+    }
+
+    /// What to call it in a report: the folder's own name.
+    pub(crate) fn name(&self) -> String {
+        let name = self.model.file_name().map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_else(|| self.model.display().to_string())
+    }
+
+    /// Threads in use, set on the first call.
+    pub(crate) fn threads(&self) -> anyhow::Result<usize> {
+        Ok(machine::use_threads(self.threads)?)
+    }
+
+    /// The decoder on its device, adapter applied.
+    pub(crate) fn decoder(&self) -> anyhow::Result<Decoder> {
+        self.threads()?;
+        let folder = self.folder()?;
+        let (device, why) = machine::device(&self.device)?;
+        if !device.is_cpu() {
+            eprint_line(&format!("device: {why}"));
+        }
+        // The type that weights have on a GPU, where memory and its bandwidth decide.
+        let dtype = if device.is_cpu() { LoadOptions::default().dtype } else { machine::half_precision() };
+        let options = LoadOptions { device, dtype, ..LoadOptions::default() };
+        let decoder = Decoder::load(folder, &options)?;
+        match &self.adapter {
+            Some(adapter) => Ok(decoder.with_adapter(adapter)?),
+            None => Ok(decoder),
+        }
+    }
+
+    /// The tokenizer of the folder.
+    pub(crate) fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
+        Ok(Tokenizer::load(self.folder()?)?)
+    }
+}
