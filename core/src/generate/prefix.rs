@@ -64,6 +64,7 @@ impl Hasher for Mix {
 /// All prefixes that the cache holds.
 #[derive(Debug)]
 pub(super) struct Tree {
+    /// By slot; grows with the highest one in use.
     nodes: Vec<Node>,
     slots: Slots,
     /// Never iterated, so its order does not matter.
@@ -82,7 +83,7 @@ impl Tree {
     pub(super) fn new(capacity: usize) -> Self {
         let slots = Slots::new(capacity);
         Self {
-            nodes: vec![Node::default(); slots.capacity()],
+            nodes: Vec::new(),
             slots,
             index: HashMap::default(),
             idle: BTreeSet::new(),
@@ -148,7 +149,8 @@ impl Tree {
             entry.active += 1;
             return Some(node);
         }
-        let before = ((parent as usize) < self.nodes.len()).then_some(parent);
+        // Roots are not nodes: their numbers lie beyond every slot.
+        let before = ((parent as usize) < self.capacity()).then_some(parent);
         let node = loop {
             match self.slots.take(before) {
                 Some(node) => break node,
@@ -159,6 +161,9 @@ impl Tree {
         let hash = mix(past, token);
         if self.forgotten.remove(&hash) {
             self.returned += 1;
+        }
+        if self.nodes.len() <= node as usize {
+            self.nodes.resize(node as usize + 1, Node::default());
         }
         self.nodes[node as usize] =
             Node { token, parent, children: 0, active: 1, stamp: 0, hash, state: State::Missing };

