@@ -78,7 +78,8 @@ impl<'a> Lookup<'a> {
         let mut first_error = None;
         let mut loaded = 0;
         for split in splits_of_file(task, splits, options)? {
-            if matches!(task.source(split)?, Source::Generated) && options.data.is_none() {
+            let from_file = options.data.as_ref().is_some_and(|path| path.is_file());
+            if matches!(task.source(split)?, Source::Generated) && !from_file {
                 loaded += 1;
                 continue;
             }
@@ -111,13 +112,13 @@ impl<'a> Lookup<'a> {
         let mut parts = id.rsplit('/');
         let index = parts.next().and_then(|text| text.parse::<u64>().ok());
         let split = parts.next().and_then(|text| text.parse::<Split>().ok());
-        if let (Some(index), Some(split)) = (index, split.filter(|split| self.splits.contains(split))) {
-            if matches!(self.task.source(split)?, Source::Generated) {
-                let row = self.task.generate(split, index)?;
-                let made = self.task.problems(&row, split)?;
-                if let Some(problem) = made.into_iter().find(|problem| problem.id == id) {
-                    return Ok(problem);
-                }
+        if let (Some(index), Some(split)) = (index, split.filter(|split| self.splits.contains(split)))
+            && matches!(self.task.source(split)?, Source::Generated)
+        {
+            let row = self.task.generate(split, index)?;
+            let made = self.task.problems(&row, split)?;
+            if let Some(problem) = made.into_iter().find(|problem| problem.id == id) {
+                return Ok(problem);
             }
         }
         let name = self.task.card().name;
@@ -133,10 +134,10 @@ fn splits_of_file(task: &dyn Task, splits: &[Split], options: &DataOptions) -> R
     };
     let mut named = Vec::new();
     for split in splits {
-        if let Source::Files { files } = task.source(*split)? {
-            if files.iter().any(|file| Path::new(&file.path).file_name() == Some(given)) {
-                named.push(*split);
-            }
+        if let Source::Files { files } = task.source(*split)?
+            && files.iter().any(|file| Path::new(&file.path).file_name() == Some(given))
+        {
+            named.push(*split);
         }
     }
     Ok(if named.is_empty() { splits.to_vec() } else { named })
@@ -144,15 +145,13 @@ fn splits_of_file(task: &dyn Task, splits: &[Split], options: &DataOptions) -> R
 
 fn generated(task: &dyn Task, split: Split, options: &DataOptions) -> Result<Loaded> {
     let name = task.card().name;
+    if options.data.as_ref().is_some_and(|path| path.is_file()) {
+        let file = DataFile { path: String::new(), ..DataFile::default() };
+        return from_files(task, split, &[file], options);
+    }
     let limit = options.limit.ok_or_else(|| {
         Error::unusable(format!("the {split} split of {name} is endless: say how much with --limit"))
     })?;
-    if let Some(path) = &options.data {
-        if path.is_file() {
-            let file = DataFile { path: String::new(), ..DataFile::default() };
-            return from_files(task, split, &[file], options);
-        }
-    }
     let mut collector = Collector::new(task, split, options);
     let mut index = 0;
     while collector.wants_more() {

@@ -125,10 +125,9 @@ impl Hub {
     pub fn model(&self, repository: &str, revision: &str) -> Result<PathBuf> {
         let remote = |path| Remote { kind: Kind::Model, repository, revision, path, sha256: None };
         check_path(&remote("config.json"))?;
-        if let Some(folder) = self.snapshot_folder(&remote("config.json")) {
-            if is_whole_model(&folder) {
-                return Ok(folder);
-            }
+        let there = self.snapshot_folder(&remote("config.json"));
+        if let Some(folder) = there.filter(|folder| is_whole_model(folder)) {
+            return Ok(folder);
         }
         self.must_be_online(&remote("config.json"))?;
         let listing = self.listing(Kind::Model, repository, revision)?;

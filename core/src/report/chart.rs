@@ -340,7 +340,7 @@ mod tests {
     fn numbers_are_short() {
         assert_eq!(number(1234.0), "1234");
         assert_eq!(number(87_410.0), "87.4k");
-        assert_eq!(number(0.6931), "0.693");
+        assert_eq!(number(0.4567), "0.457");
         assert_eq!(number(2.5e12), "2.5T");
         assert_eq!(number(-0.5), "-0.5");
     }

@@ -287,10 +287,10 @@ impl Iteration {
     pub(super) fn headlines(&self, own: &str) -> Vec<(String, Headline)> {
         let mut found: Vec<(String, Headline)> = Vec::new();
         let mut put = |task: &str, value: &Value| {
-            if let Some(headline) = headline(value) {
-                if !found.iter().any(|(name, _)| name == task) {
-                    found.push((task.to_owned(), headline));
-                }
+            if let Some(headline) = headline(value)
+                && !found.iter().any(|(name, _)| name == task)
+            {
+                found.push((task.to_owned(), headline));
             }
         };
         let named = self.evaluation.get("task").and_then(Value::as_str).unwrap_or(own);

@@ -155,11 +155,8 @@ fn paired(arms: &[Arm<'_>]) -> String {
         if place > 1 && arm.name != "control" {
             against.push(place - 1);
         }
-        if let Some(control) = arms.iter().position(|arm| arm.name == "control") {
-            if control != place {
-                against.push(control);
-            }
-        }
+        let control = arms.iter().position(|arm| arm.name == "control");
+        against.extend(control.filter(|control| *control != place));
         for other in against {
             for (task, answers) in &arm.iteration.answers {
                 let Some(before) = arms[other].iteration.answers.get(task) else { continue };

@@ -12,6 +12,7 @@ use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
 use sipf_core::dataset::{self, DataOptions, Lookup};
+use sipf_core::progress::Progress;
 use sipf_core::verify::{Judged, Verifier};
 use sipf_plugin::{Problem, RunVerdict, Split};
 
@@ -93,6 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let rule = args.rule.clone().or(Some(card.rule).filter(|rule| !rule.is_empty()));
     let mut session = Session {
         verifier: &verifier,
+        progress: Progress::new("verify", None, "completions"),
         out: args.out.as_deref().map(Out::create).transpose()?,
         tally: Tally { task: card.name, rule, ..Tally::default() },
     };
@@ -191,6 +193,7 @@ fn read(line: &[u8], problems: &Lookup<'_>) -> anyhow::Result<(String, Problem, 
 
 struct Session<'a> {
     verifier: &'a Verifier,
+    progress: Progress,
     out: Option<Out>,
     tally: Tally,
 }
@@ -209,6 +212,7 @@ impl Session<'_> {
             if let Ok(mut result) = results[place].lock() {
                 *result = Some(judged);
             }
+            self.progress.add(1);
         });
         for ((id, ..), result) in items.iter().zip(results) {
             match result.into_inner().ok().flatten() {
@@ -227,7 +231,7 @@ impl Session<'_> {
 
     /// A row without a verdict: said on standard error, counted, and the rest goes on.
     fn bad(&mut self, what: &str) {
-        exit::eprint_line(&format!("sipf: {what}"));
+        self.progress.note(what);
         self.tally.total += 1;
         self.tally.errors += 1;
         self.tally.unjudged += 1;
