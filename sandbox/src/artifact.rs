@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 /// The packed component (zstd).
 static PACKED: &[u8] = include_bytes!("../artifact/python.wasm.zst");
 /// SHA-256 of the unpacked component.
-pub const SHA256: &str = "589e2981db1d1c1d187956bbeb1bcbd8d656921a154f1dcb0a9be52d66cab459";
+pub const SHA256: &str = "ba1b3a8c1452f3e04b7ceac96f49dee843f6c1ecaf9fe52bdbd7cbcf28e5528a";
 /// SHA-256 of the packed component.
-pub const PACKED_SHA256: &str = "a29c7f68ddb35c59716a67566b8355bd6383ebb99f9143478ab3dac92a3228cd";
+pub const PACKED_SHA256: &str = "2e58b1f1b21442a4ef4af596f4daeed55ec4ebe1b7036a92e1c0cb5a5be0a97a";
 /// What is inside.
 pub const DESCRIPTION: &str = "CPython 3.14.0 for WASI, componentize-py 0.25.1";
 const MOST: u64 = 128 << 20;

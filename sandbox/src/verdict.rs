@@ -16,6 +16,30 @@ pub const JUDGE_VERDICTS: u32 = 256;
 /// What the judge reads when the program's instance is gone.
 const DEAD: &[u8] = br#"["dead"]"#;
 
+/// What the judge reads in place of a reply that would overflow its stack: no reply of the codec.
+const TOO_DEEP: &[u8] = b"[]";
+/// Brackets within brackets; the codec stops at 60 values within values, a handful of brackets each.
+const DEPTH: usize = 512;
+
+/// Whether a reply nests deeper than the codec ever does. What is not JSON may be judged either way.
+fn too_deep(reply: &[u8]) -> bool {
+    let (mut depth, mut inside, mut escaped) = (0usize, false, false);
+    for &byte in reply {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if inside => escaped = true,
+            b'"' => inside = !inside,
+            b'[' | b'{' if !inside => depth += 1,
+            b']' | b'}' if !inside => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
 /// A judge between two verdicts.
 pub(crate) struct Judge {
     instance: Instance,
@@ -122,7 +146,12 @@ impl Court {
             None => Judge { instance: self.factory.instance(&limits, interrupt)?, given: 0 },
         };
         judge.instance.renew(limits.fuel, interrupt)?;
-        judge.instance.store.data_mut().door = Some(door);
+        let mut door = door;
+        let shallow: Door = Box::new(move |request| {
+            let reply = door(request)?;
+            Ok(if too_deep(&reply) { TOO_DEEP.to_vec() } else { reply })
+        });
+        judge.instance.store.data_mut().door = Some(shallow);
         let Instance { store, python, .. } = &mut judge.instance;
         let ended = python.call_check(&mut *store, &program.setup, &program.tests, &program.names);
         store.data_mut().door = None;
@@ -193,5 +222,17 @@ fn measured(outcome: Outcome, instance: &Instance) -> Outcome {
         limit_hit: outcome.limit_hit || state.memory.denied,
         stdout: state.printed.text(),
         ..outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_of_texts() {
+        assert!(too_deep(&[b'['; DEPTH + 1]));
+        assert!(!too_deep("[]".repeat(DEPTH + 1).as_bytes()));
+        assert!(!too_deep(format!(r#"["\"{}"]"#, "[".repeat(DEPTH + 1)).as_bytes()));
     }
 }

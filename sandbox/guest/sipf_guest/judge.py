@@ -4,6 +4,7 @@ from sipf_guest import own
 
 __builtins__ = own.BUILTINS
 
+import ast
 import builtins
 import dis
 import operator
@@ -44,9 +45,20 @@ def _used(code, reads, writes):
 
 def _compiled(source, name):
     try:
+        line = source.strip()
+        if name == "test.py" and "\n" not in line and not line.startswith("assert"):
+            source = _asserted(ast.parse(line, name))
         return compile(source, name, "exec", dont_inherit=True), None
     except BaseException as error:
         return None, error
+
+
+def _asserted(tree):
+    """A test that is one bare comparison means that it holds; as a statement it could not fail."""
+    (only,) = tree.body if len(tree.body) == 1 else (None,)
+    if isinstance(only, ast.Expr) and isinstance(only.value, (ast.Compare, ast.BoolOp, ast.UnaryOp)):
+        tree.body[0] = ast.copy_location(ast.Assert(only.value, None), only)
+    return tree
 
 
 class _Check:
@@ -226,4 +238,4 @@ def check(setup, tests, names):
         out = [["tampering", session.tampered]] * len(tests)
     counters = {k: getattr(session, k) for k in ("remotes", "delegated", "lossy", "unsupported")}
     remote.session = remote.Session(False)
-    return own.dumps({"tests": out, "counters": counters}).decode()
+    return own.dumps({"tests": out, "counters": counters})

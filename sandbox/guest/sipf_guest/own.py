@@ -32,8 +32,8 @@ _join = "".join
 
 
 def dumps(value):
-    """JSON text as bytes; only ASCII comes out."""
-    return _join(_pieces(value, 0)).encode()
+    """JSON text; only ASCII comes out."""
+    return _join(_pieces(value, 0))
 
 
 def loads(data):

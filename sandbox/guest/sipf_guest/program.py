@@ -22,6 +22,8 @@ _seed = random.seed
 _modules = sys.modules
 _attribute = operator.attrgetter
 _out = sys.stdout
+_bases = type.__dict__["__mro__"].__get__  # a metaclass may have its own idea of both
+_name = type.__dict__["__name__"].__get__
 
 names = {}
 _objects = []
@@ -41,7 +43,7 @@ def describe(error, source=None, limit=400):
             if place.tb_frame.f_code.co_filename == source:
                 line = place.tb_lineno
             place = place.tb_next
-    name = type(error).__name__
+    name = _name(type(error))
     whole = "%s: %s" % (name, text) if line is None else "%s: %s (line %d)" % (name, text, line)
     return whole.encode("utf-8", "backslashreplace").decode()
 
@@ -77,6 +79,15 @@ def _flush():
         _out.flush()
     except Exception:
         pass
+
+
+def forget():
+    """As before the first program: for the component's build."""
+    global names
+    names = {}
+    _objects.clear()
+    _numbers.clear()
+    _modules.pop("solution", None)
 
 
 def _annotations(space):
@@ -229,18 +240,19 @@ _REQUESTS = {
 }
 
 
-def call(request):
-    """Answers one request of the judge."""
+def call(request, dumps):
+    """Answers one request of the judge; `dumps` writes the reply as JSON text."""
     try:
         name, *rest = own.loads(request)
-        return own.dumps(["v", _REQUESTS[name](*rest)])
+        return dumps(["v", _REQUESTS[name](*rest)]).encode()
     except BaseException as error:
         try:
             details = [_write(list(error.args)), _write(vars(error))]
         except BaseException:
             details = None
-        kinds = [kind.__name__ for kind in type.__mro__.__get__(type(error))]
-        return own.dumps(["e", type(error).__name__, describe(error, "solution.py", 300), kinds, details])
+        kinds = [_name(kind) for kind in _bases(type(error))]
+        text = describe(error, "solution.py", 300)
+        return dumps(["e", _name(type(error)), text, kinds, details]).encode()
     finally:
         _flush()
 

@@ -72,7 +72,7 @@ def unsupported(why):
 def ask(request):
     """One request to the program; its value, or its exception raised here."""
     try:
-        data = own.dumps(request)
+        data = own.dumps(request).encode()
     except ValueError as error:
         unsupported(str(error))
     try:

@@ -109,12 +109,12 @@ def _answer(request):
     _seed(SEED)
     try:
         if name == "manifest":
-            return OK, own.dumps(_manifest(card))
+            return OK, own.dumps(_manifest(card)).encode()
         function = _space.get(name)
         if plugin != card["name"] or name not in _ARGUMENTS or not callable(function):
             return UNKNOWN, name.encode()
         given = [_record(asked[key]) if key in _RECORDS else asked[key] for key in _ARGUMENTS[name]]
-        return OK, own.dumps(_shaped(name, function(*given), asked))
+        return OK, own.dumps(_shaped(name, function(*given), asked)).encode()
     except BaseException as error:
         return FAILED, describe(error, "task.py").encode("utf-8", "backslashreplace")
 

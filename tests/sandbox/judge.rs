@@ -1,0 +1,95 @@
+//! Whose names count, what sticks, and what each test says.
+
+use sipf_plugin::{Program, RunVerdict};
+
+use super::{asked, one, verdict};
+
+#[test]
+fn builtins_and_modules_of_a_test_are_the_judges_own() {
+    let liar = "def set(*a): return 0\ndef sorted(*a): return 0\nclass math: isclose = staticmethod(lambda *a: True)\ndef f(x): return [x]";
+    for test in ["assert set(f(1)) == set([2])", "assert sorted(f(1)) == sorted([2])", "assert math.isclose(f(1)[0], 5)"] {
+        assert_eq!(verdict(liar, test), RunVerdict::FailedAssertion, "{test}");
+        let undeclared = Program::python(liar).tests([test]);
+        assert_ne!(one(undeclared).verdict, RunVerdict::Passed, "{test} without names");
+    }
+}
+
+#[test]
+fn a_declared_name_comes_from_the_program_even_where_a_builtin_or_setup_has_it() {
+    let program = Program::python("def sum(a, b): return a + b").setup("def sum(a, b): return 0");
+    assert_eq!(one(program.tests(["assert sum(2, 3) == 5"]).names(["sum"])).verdict, RunVerdict::Passed);
+    let library = Program::python("from math import gcd").tests(["assert gcd(12, 18) == 6"]).names(["gcd"]);
+    assert_eq!(one(library).verdict, RunVerdict::Passed);
+}
+
+#[test]
+fn replacing_builtins_breaks_nothing_but_the_program() {
+    let source = "import builtins\nbuiltins.len = builtins.type = builtins.isinstance = lambda *a: 42\ndef f(x): return [x, (x,)]";
+    assert_eq!(verdict(source, "assert f(3) == [3, (3,)]"), RunVerdict::Passed);
+}
+
+#[test]
+fn what_is_not_carried_cannot_be_swallowed_into_a_pass() {
+    let source = "class V:\n    def __mul__(self, k): return self\ndef f(x): return V()";
+    assert_eq!(verdict(source, "assert f(1) * 3"), RunVerdict::Unsupported);
+    assert_eq!(verdict(source, "try:\n    f(1) * 3\nexcept:\n    pass"), RunVerdict::Unsupported);
+}
+
+#[test]
+fn a_dead_program_cannot_be_swallowed_either() {
+    let swallowed = "try:\n    f(1)\nexcept BaseException:\n    pass";
+    assert_eq!(verdict("def f(x):\n    while True: pass", swallowed), RunVerdict::Timeout);
+    let outcome = one(asked("def f(x):\n    while x: pass\n    return 1", "assert f(0) == 1").tests([
+        "assert f(0) == 1",
+        "assert f(1) == 1",
+        "assert f(0) == 1",
+    ]));
+    let classes: Vec<_> = outcome.tests.iter().map(|test| test.verdict).collect();
+    assert_eq!(classes, [RunVerdict::Passed, RunVerdict::Timeout], "the tests before it keep their verdicts");
+}
+
+#[test]
+fn a_judge_that_a_value_upsets_gives_the_program_a_verdict() {
+    for (source, expected) in [
+        ("def f(x): return range(2**31 - 2)", RunVerdict::MemoryLimit),
+        ("def f(x): return range(10**18)", RunVerdict::MemoryLimit),
+    ] {
+        let found = verdict(source, "assert list(f(1)) == [1]");
+        assert!([expected, RunVerdict::Timeout, RunVerdict::RuntimeError].contains(&found), "{source}: {found}");
+    }
+    assert_eq!(verdict("def f(x): return 10**6", "while f(1): pass"), RunVerdict::Timeout);
+}
+
+#[test]
+fn messages_name_the_exception_the_line_and_the_test() {
+    let outcome = one(asked("def f(x):\n    return y", "assert f(1) == 1"));
+    assert_eq!(outcome.verdict, RunVerdict::RuntimeError);
+    let told = outcome.explanation().unwrap();
+    assert!(told.starts_with("test 0: ") && told.contains("name 'y' is not defined") && told.contains("line 2"), "{told}");
+    let outcome = one(asked("def f(x): return 2", "assert f(1) == 1"));
+    assert_eq!(outcome.explanation().unwrap(), "test 0: AssertionError: assert f(1) == 1");
+    let outcome = one(asked("def f(x:\n", "assert f(1) == 1"));
+    assert_eq!((outcome.verdict, outcome.tests.len()), (RunVerdict::SyntaxError, 0));
+}
+
+#[test]
+fn a_bare_comparison_is_a_test_that_can_fail() {
+    assert_eq!(verdict("def f(x): return x", "f(1) == 2"), RunVerdict::FailedAssertion);
+    assert_eq!(verdict("def f(x): return x", "f(1) == 1"), RunVerdict::Passed);
+}
+
+#[test]
+fn the_outcome_keeps_what_was_printed_and_that_a_limit_was_hit() {
+    let outcome = one(asked("print('loaded')\ndef f(x): print('called', x)", "assert f(3) is None"));
+    assert_eq!((outcome.verdict, outcome.stdout.as_str()), (RunVerdict::Passed, "loaded\ncalled 3\n"));
+    assert!(!outcome.limit_hit);
+    let survived = "def f(x):\n    try: a = [0] * 10**8\n    except MemoryError: return 1";
+    let outcome = one(asked(survived, "assert f(3) == 1"));
+    assert_eq!((outcome.verdict, outcome.limit_hit), (RunVerdict::Passed, true));
+}
+
+#[test]
+fn an_annotation_without_its_import_is_an_error_as_before_python_3_14() {
+    assert_eq!(verdict("def f(x: List[int]): return x", "assert f(1) == 1"), RunVerdict::RuntimeError);
+    assert_eq!(verdict("from typing import List\ndef f(x: List[int]): return x", "assert f(1) == 1"), RunVerdict::Passed);
+}
