@@ -3,4 +3,5 @@
 
 mod cli_task; // `sipf task list|show`
 mod report; // `sipf report`: the page about a run
+mod sandbox; // untrusted Python: verdicts, limits, codec, cache, `sipf sandbox`
 mod tasks; // the built-in tasks on the real data sets, `sipf verify`
