@@ -81,7 +81,7 @@ pub(crate) struct TrainingFlags {
     shuffle: Option<bool>,
     /// Train every weight (the default where no --lora flag stands)
     #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha", "lora_dropout", "lora_targets", "rslora"])]
-    full: bool,
+    pub(crate) full: bool,
     /// LoRA rank
     #[arg(long, value_name = "N")]
     lora_r: Option<usize>,

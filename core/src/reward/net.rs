@@ -88,6 +88,26 @@ impl RewardNet {
         Ok(Self { decoder, head, tokenizer, annotations, card, max_length, source: folder.to_path_buf() })
     }
 
+    /// The name of the reward model that a folder was trained as, where it says.
+    ///
+    /// # Errors
+    /// When its `reward.json` cannot be read.
+    pub fn kept_name(folder: &Path) -> Result<Option<String>> {
+        let path = folder.join(FILE);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).at(&path)?;
+        let kept: Kept =
+            serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
+        Ok(Some(kept.card.name))
+    }
+
+    /// Most tokens the model can read.
+    pub fn context(&self) -> usize {
+        self.decoder.config().context
+    }
+
     /// How it is read.
     pub fn card(&self) -> &RewardCard {
         &self.card

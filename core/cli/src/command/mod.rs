@@ -7,6 +7,7 @@ mod model;
 mod plugin;
 mod probe;
 mod report;
+mod reward;
 mod sandbox;
 mod sft;
 mod task;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Plugin(plugin::Args),
     /// Run untrusted Python programs apart from everything else
     Sandbox(sandbox::Args),
+    /// Train, use and measure reward models
+    Reward(reward::Args),
     /// Supervised fine-tuning on rows
     Sft(sft::Args),
     /// Which tasks there are, and what one of them is
@@ -69,6 +72,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => completions::run(&args),
         Command::Plugin(args) => plugin::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),
+        Command::Reward(args) => reward::run(&args),
         Command::Sft(args) => sft::run(&args),
         Command::Task(args) => task::run(&args),
         Command::Probe(args) => probe::run(&args),
