@@ -91,7 +91,7 @@ pub(super) fn page(run: &Run, options: &Options) -> String {
 fn version(run: &Run) -> String {
     let version =
         ["program_version", "version", "program"].iter().find_map(|key| run.manifest.get(key)?.as_str());
-    version.map(|version| format!(" {}", html(version))).unwrap_or_default()
+    version.map(|version| format!(" {}", html(version.trim_start_matches("sipf ")))).unwrap_or_default()
 }
 
 /// What was done, in one sentence.
