@@ -283,6 +283,10 @@ impl Decoder {
         pass: &Pass,
     ) -> Result<Tensor> {
         let parts = &*self.0;
+        check_input(ids, positions, &attention)?;
+        if ids.is_empty() {
+            return Ok(Tensor::zeros((0, parts.config.hidden), self.dtype(), &parts.device)?);
+        }
         if let Some(id) = ids.iter().find(|id| **id as usize >= parts.config.vocab) {
             return Err(Error::unusable(format!(
                 "token id {id} is outside the vocabulary of {}",
@@ -430,7 +434,7 @@ impl Decoder {
                 let head = self.head();
                 let logits = ops::linear(hidden, &head.weight, head.trainable)?;
                 match &head.bias {
-                    Some(bias) => logits.broadcast_add(bias)?,
+                    Some(bias) => ops::add_bias(&logits, bias, parts.weights.is_trainable("lm_head.bias"))?,
                     None => logits,
                 }
             }
@@ -451,9 +455,14 @@ impl Decoder {
         let (adapter, whole) = Adapter::load(folder, &parts.config, &parts.embedding)?;
         let mut weights = parts.weights.clone();
         for (name, tensor) in whole {
-            if weights.find(&name).is_some() {
-                weights.insert(&name, tensor, true)?;
+            let Some(before) = weights.find(&name) else { continue };
+            if before.dims() != tensor.dims() {
+                return Err(Error::file(
+                    folder.join("adapter_model.safetensors"),
+                    format!("tensor {name} is {:?}, the model needs {:?}", tensor.dims(), before.dims()),
+                ));
             }
+            weights.insert(&name, tensor, true)?;
         }
         Self::build(parts.config.clone(), weights, Some(adapter), parts.device.clone(), parts.inference)
     }
@@ -512,6 +521,19 @@ impl Decoder {
         let whole =
             self.0.weights.variables().into_iter().map(|(name, v)| (name, v.as_tensor().clone())).collect();
         adapter.save(folder, base, "CAUSAL_LM", &whole)
+    }
+}
+
+/// Ids, positions and packed lengths have to name the same tokens.
+fn check_input(ids: &[u32], positions: &[u32], attention: &Attention<'_>) -> Result<()> {
+    if ids.len() != positions.len() {
+        return Err(Error::unusable(format!("{} ids with {} positions", ids.len(), positions.len())));
+    }
+    let Attention::Packed(packed) = attention else { return Ok(()) };
+    let ordered = packed.starts.first() == Some(&0) && packed.starts.is_sorted();
+    match ordered && packed.tokens() == ids.len() {
+        true => Ok(()),
+        false => Err(Error::unusable(format!("{} ids packed as {:?}", ids.len(), packed.starts))),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use sipf_plugin::random::Stream;
 
 use super::Pass;
 use super::config::NormKind;
@@ -21,6 +20,7 @@ pub(super) struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
     trainable: bool,
+    bias_trainable: bool,
     panels: Option<Arc<Panels>>,
     lora: Option<LoraPart>,
 }
@@ -47,6 +47,7 @@ impl Linear {
             name: name.to_owned(),
             bias: weights.find(&format!("{name}.bias")),
             trainable: weights.is_trainable(&weight_name),
+            bias_trainable: weights.is_trainable(&format!("{name}.bias")),
             weight,
             panels,
             lora,
@@ -60,7 +61,7 @@ impl Linear {
             None => ops::linear(x, &self.weight, self.trainable)?,
         };
         if let Some(bias) = &self.bias {
-            out = out.broadcast_add(bias)?;
+            out = ops::add_bias(&out, bias, self.bias_trainable)?;
         }
         match &self.lora {
             Some(lora) => Ok((out + self.adapted(lora, x, pass)?)?),
@@ -70,23 +71,15 @@ impl Linear {
 
     fn adapted(&self, lora: &LoraPart, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let x = match pass.dropout.filter(|_| lora.dropout > 0.0) {
-            Some(key) => dropout(x, lora.dropout, key, &self.name)?,
+            Some(key) => {
+                let name = StreamName { seed: key, stage: "dropout", problem: &self.name, ..StreamName::default() };
+                ops::dropout(x, lora.dropout, name.key())?
+            }
             None => x.clone(),
         };
         let down = ops::linear(&x, &lora.a, true)?;
         Ok((ops::linear(&down, &lora.b, true)? * lora.scaling)?)
     }
-}
-
-/// Zeroes each number with this probability and scales the rest, keyed by step and layer.
-fn dropout(x: &Tensor, probability: f64, key: u64, layer: &str) -> Result<Tensor> {
-    let key = StreamName { seed: key, stage: "dropout", problem: layer, ..StreamName::default() }.key();
-    let mut stream = Stream::new(key);
-    let keep = (1.0 / (1.0 - probability)) as f32;
-    let mask: Vec<f32> = (0..x.elem_count())
-        .map(|_| if f64::from(stream.next_unit()) < probability { 0.0 } else { keep })
-        .collect();
-    Ok((x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?)
 }
 
 /// A normalisation over the last dimension.
@@ -114,7 +107,7 @@ impl Norm {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let eps = self.eps as f32;
         Ok(match (self.kind, &self.bias) {
-            (NormKind::Layer, Some(bias)) => ops::layer_norm(x, &self.weight, bias, eps)?,
+            (NormKind::Layer, Some(bias)) => ops::layer_norm(x, &self.weight, bias, eps, self.trainable)?,
             (NormKind::RmsUnitOffset, _) => ops::rms_norm(x, &(&self.weight + 1.0)?, eps, self.trainable)?,
             _ => ops::rms_norm(x, &self.weight, eps, self.trainable)?,
         })

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::arch;
 use super::config::DecoderConfig;
 use super::names;
+use super::tokenizer::Tokenizer;
 use crate::error::{AtPath, Error, Result};
 
 /// One memory-mapped safetensors file, its header checked.
@@ -133,9 +134,15 @@ impl Checkpoint {
             }
         };
         let files = names.iter().map(|path| SafeFile::open(path)).collect::<Result<Vec<_>>>()?;
-        let mut place = BTreeMap::new();
+        let mut place: BTreeMap<String, usize> = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
-            place.extend(file.names().into_iter().map(|name| (name, number)));
+            for name in file.names() {
+                if let Some(other) = place.get(&name) {
+                    let other = files[*other].path.display();
+                    return Err(Error::file(&file.path, format!("tensor {name} is in {other} too")));
+                }
+                place.insert(name, number);
+            }
         }
         let output = config.tied || place.contains_key("lm_head.weight");
         if !output && !output_layer {
@@ -154,6 +161,38 @@ impl Checkpoint {
         &self.config
     }
 
+    /// Checks that no weight is NaN or infinite: reads all of them.
+    ///
+    /// # Errors
+    /// Names file and tensor.
+    pub fn check_finite(&self) -> Result<()> {
+        for (name, number) in &self.place {
+            let file = &self.files[*number];
+            let tensor = file.tensor(name, None, &Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?;
+            // One NaN or infinity makes the sum of zero times everything NaN.
+            let sum = (tensor * 0.0)?.sum_all()?.to_scalar::<f32>()?;
+            if sum.is_nan() {
+                return Err(Error::file(&file.path, format!("tensor {name} holds NaN or infinity")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the tokenizer makes no id that the model lacks.
+    ///
+    /// # Errors
+    /// Names the file and both sizes.
+    pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
+        let (made, known) = (tokenizer.vocab_size(), self.config.vocab);
+        if made > known {
+            return Err(Error::file(
+                self.folder.join("tokenizer.json"),
+                format!("makes {made} different ids, but vocab_size in config.json is {known}"),
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether there is an output layer over the vocabulary.
     pub fn has_output_layer(&self) -> bool {
         self.output
@@ -170,14 +209,13 @@ impl Checkpoint {
     }
 
     fn file_of(&self, name: &str) -> Result<&SafeFile> {
-        // A bare base model (no head) lacks the prefix.
-        let number = self.place.get(name).ok_or_else(|| {
-            Error::file(
-                &self.folder,
-                format!("tensor {name}, which config.json asks for, is in none of the weight files"),
-            )
-        })?;
-        Ok(&self.files[*number])
+        self.place.get(name).map(|number| &self.files[*number]).ok_or_else(|| {
+            let (path, of) = match self.files.as_slice() {
+                [one] => (one.path.clone(), "here"),
+                _ => (self.folder.clone(), "in any of the weight files"),
+            };
+            Error::file(path, format!("tensor {name}, which config.json asks for, is not {of}"))
+        })
     }
 
     /// One tensor, its shape checked where one is expected.
@@ -203,7 +241,20 @@ pub fn read_config(folder: &Path) -> Result<DecoderConfig> {
     }
     let text = std::fs::read_to_string(&path).at(&path)?;
     let json: Value = serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
-    arch::parse(&json).map_err(|message| Error::file(&path, message))
+    let mut config = arch::parse(&json).map_err(|message| Error::file(&path, message))?;
+    let path = folder.join("generation_config.json");
+    if path.is_file() {
+        let text = std::fs::read_to_string(&path).at(&path)?;
+        let json: Value =
+            serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
+        // Chat models name there what ends a turn, beside what ends a text.
+        for id in (arch::Keys { source: &json }).eos() {
+            if !config.eos.contains(&id) {
+                config.eos.push(id);
+            }
+        }
+    }
+    Ok(config)
 }
 
 /// The shard files that an index names, each inside the folder.

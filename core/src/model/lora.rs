@@ -193,9 +193,20 @@ impl Adapter {
         config: &DecoderConfig,
         like: &Tensor,
     ) -> Result<(Self, BTreeMap<String, Tensor>)> {
-        let settings = read_config(&folder.join("adapter_config.json"))?;
+        let mut settings = read_config(&folder.join("adapter_config.json"))?;
         let path = folder.join("adapter_model.safetensors");
         let file = super::load::SafeFile::open(&path)?;
+        if let [pattern] = settings.target_modules.as_slice()
+            && pattern.contains(['*', '|', '(', '[', '+', '?', '\\', '^', '$'])
+        {
+            // PEFT reads a text here as a regular expression; the file says which layers it named.
+            settings.target_modules = file
+                .names()
+                .iter()
+                .filter_map(|name| name.strip_prefix(PREFIX)?.strip_suffix(".lora_A.weight"))
+                .map(str::to_owned)
+                .collect();
+        }
         let shapes: BTreeMap<String, (usize, usize)> =
             settings.targets(config)?.into_iter().map(|(layer, out, input)| (layer, (out, input))).collect();
         let (mut parts, mut whole) = (BTreeMap::new(), BTreeMap::new());
@@ -235,8 +246,11 @@ impl Adapter {
                 }
             }
         }
-        if complete.is_empty() {
-            return Err(Error::file(&path, "holds no adapter weights"));
+        if let Some(layer) = shapes.keys().find(|layer| !complete.contains_key(*layer)) {
+            return Err(Error::file(
+                &path,
+                format!("tensor {PREFIX}{layer}.lora_A.weight is missing; target_modules name its layer"),
+            ));
         }
         Ok((Self { config: settings, parts: complete }, whole))
     }

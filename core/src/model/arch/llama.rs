@@ -6,7 +6,7 @@ use crate::model::config::{Biases, BlockKind, DecoderConfig, FeedForward, NormKi
 pub(super) fn parse(keys: &Keys<'_>, family: &str) -> Result<DecoderConfig, String> {
     let (hidden, heads, layers) =
         (keys.count("hidden_size")?, keys.count("num_attention_heads")?, keys.count("num_hidden_layers")?);
-    let head_dim = keys.count_or_none("head_dim")?.unwrap_or(hidden / heads.max(1));
+    let head_dim = keys.head_dim(hidden, heads)?;
     let attention_bias = keys.flag("attention_bias", false)?;
     let window = keys.count_or_none("sliding_window")?;
     let windows = match family {

@@ -25,6 +25,8 @@ pub fn parse(source: &Value) -> Result<DecoderConfig, String> {
             "quantization_config: {how} weights are not supported; use the unquantised checkpoint"
         ));
     }
+    check_sizes(&keys)?;
+    refuse(source)?;
     let config = match family {
         "llama" | "mistral" | "qwen2" | "qwen3" => llama::parse(&keys, family),
         "gemma" | "gemma2" => gemma::parse(&keys, family),
@@ -35,6 +37,54 @@ pub fn parse(source: &Value) -> Result<DecoderConfig, String> {
     }?;
     check(&config)?;
     Ok(config)
+}
+
+/// Sizes that no model has would only exhaust memory.
+fn check_sizes(keys: &Keys<'_>) -> Result<(), String> {
+    let limits = [
+        ("num_hidden_layers", 4096),
+        ("num_attention_heads", 1 << 16),
+        ("num_key_value_heads", 1 << 16),
+        ("head_dim", 1 << 16),
+        ("hidden_size", 1 << 20),
+        ("intermediate_size", 1 << 24),
+        ("vocab_size", 1 << 28),
+    ];
+    for (key, most) in limits {
+        match keys.count_or_none(key)? {
+            Some(0) => return Err(format!("{key} must be positive")),
+            Some(value) if value > most => return Err(format!("{key} is {value}, which no model has")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Keys of related architectures that change the arithmetic, with the value at which they do not.
+const REFUSED: [(&str, f64); 9] = [
+    ("attention_multiplier", f64::NAN),
+    ("clip_qkv", f64::NAN),
+    ("embedding_multiplier", 1.0),
+    ("logit_scale", 1.0),
+    ("logits_scaling", 1.0),
+    ("num_experts", 0.0),
+    ("num_local_experts", 0.0),
+    ("residual_multiplier", 1.0),
+    ("use_bidirectional_attention", 0.0),
+];
+
+fn refuse(source: &Value) -> Result<(), String> {
+    for (key, off) in REFUSED {
+        let value = source.get(key).unwrap_or(&Value::Null);
+        let harmless = match value {
+            Value::Null | Value::Bool(false) => true,
+            other => other.as_f64() == Some(off),
+        };
+        if !harmless {
+            return Err(format!("{key} is {value}, which this decoder does not compute"));
+        }
+    }
+    Ok(())
 }
 
 fn check(c: &DecoderConfig) -> Result<(), String> {
@@ -51,16 +101,29 @@ fn check(c: &DecoderConfig) -> Result<(), String> {
     if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
         return Err(format!("{key} must be positive"));
     }
-    if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value > 1 << 31) {
-        return Err(format!("{key} is {value}, which no model has"));
-    }
     if c.heads % c.kv_heads != 0 {
         return Err(format!(
             "num_attention_heads {} is no multiple of num_key_value_heads {}",
             c.heads, c.kv_heads
         ));
     }
-    if c.rotary_dim % 2 != 0 || c.rotary_dim > c.head_dim {
+    let numbers = [
+        ("the norm's epsilon", c.norm_eps),
+        ("rope_theta", c.rope_theta),
+        ("the scale of attention scores", c.attention_scale),
+        ("attn_logit_softcapping", c.attention_softcap.unwrap_or(1.0)),
+        ("final_logit_softcapping", c.logit_softcap.unwrap_or(1.0)),
+    ];
+    if let Some((key, value)) = numbers.into_iter().find(|(_, value)| !value.is_finite() || *value <= 0.0) {
+        return Err(format!("{key} is {value}; it must be positive"));
+    }
+    if c.windows.contains(&Some(0)) {
+        return Err("sliding_window is 0".into());
+    }
+    if c.frequencies().iter().any(|f| !f.is_finite() || *f <= 0.0) {
+        return Err("the rotary scaling gives frequencies that are no positive numbers".into());
+    }
+    if c.rotary_dim == 0 || c.rotary_dim % 2 != 0 || c.rotary_dim > c.head_dim {
         return Err(format!("{} rotated dimensions of a head of {}", c.rotary_dim, c.head_dim));
     }
     Ok(())
@@ -93,6 +156,15 @@ impl Keys<'_> {
                 number.map(|n| n as usize).ok_or_else(|| format!("{key} is {value}, not a whole number"))
             })
             .transpose()
+    }
+
+    /// `head_dim`, or what the heads leave of the width.
+    pub(crate) fn head_dim(&self, hidden: usize, heads: usize) -> Result<usize, String> {
+        match self.count_or_none("head_dim")? {
+            Some(given) => Ok(given),
+            None if hidden % heads == 0 => Ok(hidden / heads),
+            None => Err(format!("hidden_size {hidden} is no multiple of num_attention_heads {heads}")),
+        }
     }
 
     pub(crate) fn number(&self, key: &str, default: f64) -> Result<f64, String> {

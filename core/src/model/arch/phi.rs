@@ -9,7 +9,7 @@ pub(super) fn parse(keys: &Keys<'_>) -> Result<DecoderConfig, String> {
     if keys.flag("qk_layernorm", false)? {
         return Err("qk_layernorm true is not supported".into());
     }
-    let head_dim = keys.count_or_none("head_dim")?.unwrap_or(hidden / heads.max(1));
+    let head_dim = keys.head_dim(hidden, heads)?;
     let share = keys.rope_number("partial_rotary_factor", 0.5)?;
     Ok(DecoderConfig {
         family: "phi".into(),

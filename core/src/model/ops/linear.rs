@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor, bail};
 
 use super::{CandleResult, numbers, on_kernels, tensor_like, with_numbers};
+use crate::model::kernels::norm::column_sums;
 use crate::model::kernels::matmul::{Left, Packed, matmul};
 
 struct Linear {
@@ -56,6 +57,61 @@ impl CustomOp2 for Linear {
             })?;
             Ok((Some(dx), dw))
         })
+    }
+}
+
+struct AddBias {
+    trainable: bool,
+}
+
+impl CustomOp2 for AddBias {
+    fn name(&self) -> &'static str {
+        "add-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        b: &CpuStorage,
+        lb: &Layout,
+    ) -> CandleResult<(CpuStorage, Shape)> {
+        let (x, b) = (numbers(x, lx)?, numbers(b, lb)?);
+        let mut out = x.to_vec();
+        for row in out.chunks_exact_mut(b.len().max(1)) {
+            for (o, b) in row.iter_mut().zip(b) {
+                *o += b;
+            }
+        }
+        Ok((CpuStorage::F32(out), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
+        let db = match self.trainable {
+            true => Some(with_numbers(g, |g| tensor_like(column_sums(g, b.dim(0)?), b))?),
+            false => None,
+        };
+        Ok((Some(g.clone()), db))
+    }
+}
+
+/// `x [N, out] + bias [out]`.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn add_bias(x: &Tensor, bias: &Tensor, trainable: bool) -> CandleResult<Tensor> {
+    if x.dim(D::Minus1)? != bias.dim(0)? {
+        bail!("bias {:?} for {:?}", bias.dims(), x.dims());
+    }
+    match on_kernels(x) {
+        true => x.contiguous()?.apply_op2(&bias.contiguous()?, AddBias { trainable }),
+        false => x.broadcast_add(bias),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Inputs are made contiguous where they are not. Frozen weights get no gradient.
 
 mod attend;
+mod dropout;
 mod gate;
 mod linear;
 mod norm;
@@ -12,8 +13,9 @@ mod rotary;
 use candle_core::{CpuStorage, DType, Layout, Storage, Tensor, bail};
 
 pub use attend::attend;
+pub use dropout::dropout;
 pub use gate::{activate, gated};
-pub use linear::{linear, linear_packed};
+pub use linear::{add_bias, linear, linear_packed};
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::rotary;
 
