@@ -1,19 +1,21 @@
 //! The flags that name a model and the machine it runs on.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use anyhow::bail;
 use sipf_core::machine;
-use sipf_core::model::{Decoder, LoadOptions, Tokenizer};
+use sipf_core::model::{Decoder, LoadOptions, ModelFolder, Tokenizer};
 
 use crate::exit::eprint_line;
 
 /// A model folder, an adapter on it, and where it runs.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Source {
-    /// Model folder (config.json, tokenizer.json, model.safetensors)
-    #[arg(long, value_name = "DIR", env = "SIPF_MODEL")]
-    model: PathBuf,
+    /// Model folder (config.json, tokenizer.json, model.safetensors), Hub id (owner/name@revision), tiny or tiny-strong
+    #[arg(long, value_name = "M", env = "SIPF_MODEL")]
+    model: String,
+    #[arg(skip)]
+    opened: OnceLock<Arc<ModelFolder>>,
     /// PEFT adapter to put on it
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
@@ -26,21 +28,27 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The folder of the model.
+    /// The folder of the model: looked up, unpacked or downloaded by the first call.
     pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
-        if !self.model.is_dir() {
-            bail!(
-                "--model {}: there is no such folder; give one with config.json, tokenizer.json and model.safetensors",
-                self.model.display()
-            );
-        }
-        Ok(&self.model)
+        let opened = match self.opened.get() {
+            Some(opened) => opened,
+            None => {
+                let found = Arc::new(ModelFolder::open(&self.model, LoadOptions::default().seed)?);
+                self.opened.get_or_init(|| found)
+            }
+        };
+        Ok(opened.path())
+    }
+
+    /// The folder of the adapter.
+    pub(crate) fn adapter(&self) -> Option<&Path> {
+        self.adapter.as_deref()
     }
 
     /// What to call it in a report: the folder's own name.
     pub(crate) fn name(&self) -> String {
-        let name = self.model.file_name().map(|name| name.to_string_lossy().into_owned());
-        name.unwrap_or_else(|| self.model.display().to_string())
+        let name = Path::new(&self.model).file_name().map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_else(|| self.model.clone())
     }
 
     /// Threads in use, set on the first call.

@@ -434,7 +434,7 @@ impl Decoder {
                 let head = self.head();
                 let logits = ops::linear(hidden, &head.weight, head.trainable)?;
                 match &head.bias {
-                    Some(bias) => ops::add_bias(&logits, bias, parts.weights.is_trainable("lm_head.bias"))?,
+                    Some(bias) => ops::add_bias(&logits, bias, self.0.weights.is_trainable("lm_head.bias"))?,
                     None => logits,
                 }
             }
@@ -501,14 +501,36 @@ impl Decoder {
         Self::build(self.0.config.clone(), weights, None, self.0.device.clone(), true)
     }
 
-    /// Writes a full checkpoint: merged weights and `config.json`. The tokenizer's files are the caller's.
+    /// Writes a full checkpoint: merged weights and `config.json`. The tokenizer's files are the caller's
+    /// ([`save::copy_tokenizer`]).
     ///
     /// # Errors
     /// When something cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
+        self.save_as(folder, |_| None)
+    }
+
+    /// As [`Self::save`], each weight in the type that `dtype` gives for its name.
+    ///
+    /// # Errors
+    /// When something cannot be written.
+    pub fn save_as(&self, folder: &Path, dtype: impl Fn(&str) -> Option<DType>) -> Result<()> {
         std::fs::create_dir_all(folder).at(folder)?;
-        save::write_checkpoint(folder, &self.merged()?)?;
-        let config = serde_json::to_string_pretty(&self.0.config.source)?;
+        let mut tensors = self.merged()?;
+        for (name, tensor) in &mut tensors {
+            if let Some(dtype) = dtype(name) {
+                *tensor = tensor.to_dtype(dtype)?;
+            }
+        }
+        save::write_checkpoint(folder, &tensors)?;
+        let mut config = self.0.config.source.clone();
+        let written = tensors.values().next().map_or(self.dtype(), Tensor::dtype);
+        for key in ["dtype", "torch_dtype"] {
+            if config.get(key).is_some_and(serde_json::Value::is_string) {
+                config[key] = save::dtype_name(written).into();
+            }
+        }
+        let config = serde_json::to_string_pretty(&config)?;
         save::write_text(&folder.join("config.json"), &format!("{config}\n"))
     }
 

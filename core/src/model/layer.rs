@@ -72,7 +72,8 @@ impl Linear {
     fn adapted(&self, lora: &LoraPart, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let x = match pass.dropout.filter(|_| lora.dropout > 0.0) {
             Some(key) => {
-                let name = StreamName { seed: key, stage: "dropout", problem: &self.name, ..StreamName::default() };
+                let name =
+                    StreamName { seed: key, stage: "dropout", problem: &self.name, ..StreamName::default() };
                 ops::dropout(x, lora.dropout, name.key())?
             }
             None => x.clone(),

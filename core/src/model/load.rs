@@ -56,6 +56,11 @@ impl SafeFile {
         names
     }
 
+    /// A tensor's type as it lies in the file; `None` where it is missing or of a type that is not read.
+    pub fn dtype(&self, name: &str) -> Option<DType> {
+        supported(self.parsed().ok()?.tensor(name).ok()?.dtype())
+    }
+
     /// One tensor; its shape checked where one is expected.
     ///
     /// # Errors
@@ -70,19 +75,23 @@ impl SafeFile {
                 format!("tensor {name} is {:?}, config.json asks for {shape:?}", view.shape()),
             ));
         }
-        let kind = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::BF16 => DType::BF16,
-            Dtype::F16 => DType::F16,
-            Dtype::F64 => DType::F64,
-            other => {
-                return Err(Error::file(
-                    &self.path,
-                    format!("tensor {name} is {other:?}; F32, BF16, F16 or F64 are supported"),
-                ));
-            }
-        };
+        let kind = supported(view.dtype()).ok_or_else(|| {
+            Error::file(
+                &self.path,
+                format!("tensor {name} is {:?}; F32, BF16, F16 or F64 are supported", view.dtype()),
+            )
+        })?;
         Ok(Tensor::from_raw_buffer(view.data(), kind, view.shape(), device)?)
+    }
+}
+
+fn supported(kind: Dtype) -> Option<DType> {
+    match kind {
+        Dtype::F32 => Some(DType::F32),
+        Dtype::BF16 => Some(DType::BF16),
+        Dtype::F16 => Some(DType::F16),
+        Dtype::F64 => Some(DType::F64),
+        _ => None,
     }
 }
 
@@ -159,6 +168,28 @@ impl Checkpoint {
     /// Its settings.
     pub fn config(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// Its weight files: name and bytes.
+    pub fn files(&self) -> impl Iterator<Item = (String, usize)> {
+        self.files.iter().map(|file| {
+            let name = file.path.file_name().map(|name| name.to_string_lossy().into_owned());
+            (name.unwrap_or_default(), file.map.len())
+        })
+    }
+
+    /// The type a tensor has in its file.
+    pub fn dtype(&self, name: &str) -> Option<DType> {
+        self.files[*self.place.get(name)?].dtype(name)
+    }
+
+    /// The types of its tensors.
+    pub fn dtypes(&self) -> Vec<&'static str> {
+        let mut all: Vec<_> =
+            self.place.keys().filter_map(|name| self.dtype(name)).map(|kind| kind.as_str()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Checks that no weight is NaN or infinite: reads all of them.

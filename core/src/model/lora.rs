@@ -299,7 +299,7 @@ impl Adapter {
 }
 
 /// Settings that change the arithmetic and are not supported: a value other than null, false or empty is refused.
-const REFUSED: [&str; 8] = [
+const REFUSED: [&str; 14] = [
     "use_dora",
     "alora_invocation_tokens",
     "target_parameters",
@@ -308,6 +308,12 @@ const REFUSED: [&str; 8] = [
     "layers_to_transform",
     "use_qalora",
     "lora_bias",
+    "trainable_token_indices",
+    "use_bdlora",
+    "monteclora_config",
+    "kasa_config",
+    "arrow_config",
+    "velora_config",
 ];
 
 fn read_config(path: &Path) -> Result<LoraConfig> {
@@ -323,6 +329,12 @@ fn read_config(path: &Path) -> Result<LoraConfig> {
         if !off {
             return Err(bad(format!("{key} is {value}, which is not supported")));
         }
+    }
+    let start = json.get("init_lora_weights").and_then(Value::as_str).unwrap_or_default();
+    if ["pissa", "olora", "corda", "loftq", "lora_ga"].iter().any(|kind| start.starts_with(kind)) {
+        return Err(bad(format!(
+            "init_lora_weights is {start:?}, which changes the base weights too and is not supported"
+        )));
     }
     if json.get("bias").and_then(Value::as_str).is_some_and(|bias| bias != "none") {
         return Err(bad("bias other than \"none\" is not supported".into()));

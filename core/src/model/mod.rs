@@ -8,6 +8,8 @@ mod attention;
 mod chat;
 pub mod config;
 pub mod convert;
+#[cfg(test)]
+mod corrupt;
 mod decoder;
 pub mod kernels;
 mod layer;

@@ -80,6 +80,41 @@ fn bytes_of(tensor: &Tensor) -> Result<(safetensors::Dtype, Vec<u8>)> {
     })
 }
 
+/// What a model folder holds beside weights and `config.json`.
+const BESIDE: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "tokenizer.model",
+    "added_tokens.json",
+];
+
+/// Copies the tokenizer's files, and `generation_config.json`, from one model folder to another.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    for name in BESIDE {
+        let source = from.join(name);
+        if source.is_file() {
+            write_bytes(&to.join(name), &std::fs::read(&source).at(&source)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// A type as `config.json` spells it.
+pub fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::BF16 => "bfloat16",
+        DType::F16 => "float16",
+        DType::F64 => "float64",
+        _ => "float32",
+    }
+}
+
 /// Weight files are split above this many bytes, as the Hub's tools do.
 const SHARD_BYTES: usize = 5_000_000_000;
 
@@ -108,7 +143,8 @@ pub fn write_shards(folder: &Path, tensors: &BTreeMap<String, Tensor>, limit: us
         shards.last_mut().map(|shard| shard.insert(name.clone(), tensor.clone()));
     }
     if shards.len() == 1 {
-        return write_tensors(&folder.join("model.safetensors"), &shards[0]);
+        write_tensors(&folder.join("model.safetensors"), &shards[0])?;
+        return remove(&folder.join("model.safetensors.index.json"));
     }
     let mut map = serde_json::Map::new();
     for (number, shard) in shards.iter().enumerate() {
@@ -121,5 +157,14 @@ pub fn write_shards(folder: &Path, tensors: &BTreeMap<String, Tensor>, limit: us
     write_text(
         &folder.join("model.safetensors.index.json"),
         &format!("{}\n", serde_json::to_string_pretty(&index)?),
-    )
+    )?;
+    // A single file of an earlier save would be read instead.
+    remove(&folder.join("model.safetensors"))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match path.exists() {
+        true => std::fs::remove_file(path).at(path),
+        false => Ok(()),
+    }
 }

@@ -209,3 +209,192 @@ fn a_saved_checkpoint_loads_back_whole_and_in_shards() {
         assert_eq!(logits(&back, &[&ids]), logits(&decoder, &[&ids]), "{family} in shards");
     }
 }
+
+const ADAPTERS: [&str; 4] = ["lora", "lora-rslora", "lora-patterns", "lora-regex"];
+
+#[test]
+fn peft_s_adapters_give_peft_s_logits_apart_and_merged() {
+    for name in ADAPTERS {
+        let golden_numbers = numbers(name);
+        let ids = ids(&golden_numbers["ids"]);
+        let adapted = load("llama", Trainable::Frozen).with_adapter(&golden(name)).unwrap();
+        for decoder in [adapted.clone(), adapted.frozen_for_inference().unwrap()] {
+            let found = logits(&decoder, &[&ids]);
+            for (row, expected) in found.iter().zip(golden_numbers["logits"].as_array().unwrap()) {
+                for (a, b) in row.iter().zip(expected.as_array().unwrap()) {
+                    assert!((f64::from(*a) - b.as_f64().unwrap()).abs() < 2e-4, "{name}: {a} for {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn adapters_are_written_as_peft_writes_them() {
+    for name in ADAPTERS {
+        let adapted = load("llama", Trainable::Frozen).with_adapter(&golden(name)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        adapted.save_adapter(folder.path(), "llama").unwrap();
+        let open = |folder: &Path| load::SafeFile::open(&folder.join("adapter_model.safetensors")).unwrap();
+        let (ours, theirs) = (open(folder.path()), open(&golden(name)));
+        assert_eq!(ours.names(), theirs.names(), "{name}");
+        for tensor in ours.names() {
+            let of = |file: &load::SafeFile| {
+                let tensor = file.tensor(&tensor, None, &Device::Cpu).unwrap();
+                (tensor.dims().to_vec(), tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+            };
+            assert_eq!(of(&ours), of(&theirs), "{name}: {tensor}");
+        }
+        let config = |folder: &Path| -> Value {
+            serde_json::from_str(&std::fs::read_to_string(folder.join("adapter_config.json")).unwrap())
+                .unwrap()
+        };
+        let (ours, theirs) = (config(folder.path()), config(&golden(name)));
+        for key in [
+            "peft_type",
+            "task_type",
+            "r",
+            "lora_alpha",
+            "use_rslora",
+            "rank_pattern",
+            "bias",
+            "modules_to_save",
+        ] {
+            let same = ours[key] == theirs[key]
+                || ours[key].as_f64().is_some_and(|x| theirs[key].as_f64() == Some(x));
+            assert!(same, "{name}: {key} is {} for {}", ours[key], theirs[key]);
+        }
+    }
+}
+
+#[test]
+fn whole_modules_train_beside_an_adapter() {
+    let lora = LoraConfig {
+        target_modules: vec!["all-linear".into()],
+        modules_to_save: vec!["lm_head".into()],
+        lora_dropout: 0.3,
+        ..LoraConfig::default()
+    };
+    let decoder = load("llama", Trainable::Lora(lora));
+    let ids = ids(&numbers("llama")["ids"]);
+    let pass = |key: u64, checkpointing| Pass { dropout: Some(key), checkpointing };
+    for (name, variable) in decoder.trainable() {
+        if name.ends_with("lora_B.weight") {
+            variable.set(&(variable.as_tensor().ones_like().unwrap() * 0.05).unwrap()).unwrap();
+        }
+    }
+    let of = |pass: &Pass| -> Vec<(String, Vec<f32>)> {
+        let store = remat::gradients(&loss(&decoder, &ids, pass)).unwrap();
+        decoder
+            .trainable()
+            .iter()
+            .map(|(name, v)| {
+                let gradient = store.get(v.as_tensor()).unwrap_or_else(|| panic!("{name} has no gradient"));
+                (name.clone(), gradient.flatten_all().unwrap().to_vec1().unwrap())
+            })
+            .collect()
+    };
+    let first = of(&pass(1, false));
+    assert_eq!(first, of(&pass(1, true)), "dropout is drawn again as it was");
+    assert_ne!(first, of(&pass(2, false)));
+    assert!(first.iter().any(|(name, _)| name == "lm_head.weight"));
+    for (name, gradient) in &first {
+        assert!(gradient.iter().any(|g| *g != 0.0), "{name}");
+    }
+}
+
+#[test]
+fn frozen_weights_get_no_gradient() {
+    for family in FAMILIES {
+        let lora = LoraConfig { target_modules: vec!["all-linear".into()], ..LoraConfig::default() };
+        let decoder = load(family, Trainable::Lora(lora));
+        let ids = ids(&numbers(family)["ids"]);
+        let store = remat::gradients(&loss(&decoder, &ids, &Pass::default())).unwrap();
+        for (name, weight) in decoder.weights().iter() {
+            // The embedding of a tied head meets the plain product of this test's loss.
+            assert!(store.get(weight).is_none(), "{family}: {name}");
+        }
+        for (name, variable) in decoder.trainable() {
+            assert!(store.get(variable.as_tensor()).is_some(), "{family}: {name}");
+        }
+    }
+}
+
+/// Rows of a batch, and gradients, on this many threads.
+fn on_threads<T: Send>(threads: usize, work: impl Fn() -> T + Send + Sync) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+#[test]
+fn logits_have_the_same_bits_in_any_batch_on_any_threads() {
+    // Wide enough for several threads to share each product.
+    let mut source: Value =
+        serde_json::from_str(&std::fs::read_to_string(golden("llama").join("config.json")).unwrap()).unwrap();
+    for (key, value) in
+        [("hidden_size", 64), ("intermediate_size", 176), ("vocab_size", 301), ("head_dim", 16)]
+    {
+        source[key] = value.into();
+    }
+    let config = arch::parse(&source).unwrap();
+    let decoder = Decoder::init(config, &LoadOptions::default(), 5).unwrap();
+    let sequence = |n: u32| -> Vec<u32> { (0..17 + n % 5).map(|i| (i * 37 + n * 11) % 301).collect() };
+    let alone = on_threads(1, || logits(&decoder, &[&sequence(0)]));
+    let packed_decoder = decoder.frozen_for_inference().unwrap();
+    for batch in [1u32, 7, 64] {
+        let all: Vec<Vec<u32>> = (0..batch).map(sequence).collect();
+        let all: Vec<&[u32]> = all.iter().map(Vec::as_slice).collect();
+        for threads in [1, 2, 5] {
+            for decoder in [&decoder, &packed_decoder] {
+                let found = on_threads(threads, || logits(decoder, &all));
+                assert_eq!(found[..alone.len()], alone[..], "batch {batch}, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_have_the_same_bits_on_any_threads() {
+    for family in ["qwen2", "gemma2", "phi"] {
+        let ids = ids(&numbers(family)["ids"]);
+        let ids: Vec<u32> = ids.iter().cycle().take(300).copied().collect();
+        let decoder = load(family, Trainable::Full);
+        let bits = |threads: usize| -> Vec<Vec<f32>> {
+            on_threads(threads, || {
+                let store = remat::gradients(&loss(&decoder, &ids, &Pass::default())).unwrap();
+                let of = |v: &candle_core::Var| {
+                    store.get(v.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                };
+                decoder.trainable().iter().map(|(_, v)| of(v)).collect()
+            })
+        };
+        let one = bits(1);
+        assert_eq!(one, bits(2), "{family}");
+        assert_eq!(one, bits(5), "{family}");
+    }
+}
+
+#[test]
+fn what_other_devices_compute_is_the_same_model() {
+    // In f64 every operation is composed of candle's, as on a GPU.
+    for family in FAMILIES {
+        let golden_numbers = numbers(family);
+        let ids = ids(&golden_numbers["ids"]);
+        let options = LoadOptions {
+            dtype: candle_core::DType::F64,
+            trainable: Trainable::Full,
+            ..LoadOptions::default()
+        };
+        let (wide, plain) =
+            (Decoder::load(&golden(family), &options).unwrap(), load(family, Trainable::Full));
+        let (wide_loss, plain_loss) =
+            (loss(&wide, &ids, &Pass::default()), loss(&plain, &ids, &Pass::default()));
+        let (ours, theirs) = (remat::gradients(&plain_loss).unwrap(), remat::gradients(&wide_loss).unwrap());
+        for ((name, a), (_, b)) in plain.trainable().iter().zip(wide.trainable()) {
+            let a = ours.get(a.as_tensor()).unwrap().to_dtype(candle_core::DType::F64).unwrap();
+            let b = theirs.get(b.as_tensor()).unwrap_or_else(|| panic!("{family}: {name} has no gradient"));
+            let norm = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt();
+            let apart = norm(&(a - b).unwrap()) / norm(b).max(1e-6);
+            assert!(apart < 1e-4, "{family}: gradient of {name} is {apart} off");
+        }
+    }
+}

@@ -1,4 +1,8 @@
-//! `sipf model`: what a checkpoint is, and checkpoints from other formats.
+//! `sipf model`: what a checkpoint is, its logits, adapters into weights, checkpoints from other formats.
+
+mod logits;
+mod merge;
+mod show;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +22,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// What a checkpoint is: family, sizes, files, tokenizer
+    Show(show::Args),
+    /// Logits after each of these token ids
+    Logits(logits::Args),
+    /// A checkpoint with an adapter added into its weights
+    Merge(merge::Args),
     /// A Hugging Face folder from llama2.c's files (*.bin with tok*.model or tok*.bin)
     Convert {
         /// Folder of the files, or the *.bin file itself
@@ -33,6 +43,9 @@ enum Action {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.action {
+        Action::Show(args) => show::run(args),
+        Action::Logits(args) => logits::run(args),
+        Action::Merge(args) => merge::run(args),
         Action::Convert { source, out, json } => {
             if !source.exists() {
                 bail!("{}: there is no such file or folder", source.display());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor, bail};
 
 use super::{CandleResult, numbers, on_kernels, tensor_like, with_numbers};
-use crate::model::kernels::norm::column_sums;
 use crate::model::kernels::matmul::{Left, Packed, matmul};
+use crate::model::kernels::norm::column_sums;
 
 struct Linear {
     trainable: bool,

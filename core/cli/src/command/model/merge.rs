@@ -1,0 +1,45 @@
+//! `sipf model merge`: a checkpoint with an adapter added into its weights.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use sipf_core::model::{Checkpoint, Decoder, LoadOptions, save};
+
+use crate::exit::{self, print_line};
+use crate::source::Source;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// One JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let folder = args.source.folder()?;
+    let adapter = args.source.adapter().context("--adapter DIR says what to merge")?;
+    let same = |a: &std::path::Path| a.canonicalize().ok().filter(|_| args.out.exists());
+    ensure!(
+        same(folder).is_none() || same(folder) != same(&args.out),
+        "--out {} is the model itself; give another folder",
+        args.out.display()
+    );
+    let checkpoint = Checkpoint::open(folder)?;
+    let merged = Decoder::of_checkpoint(&checkpoint, &LoadOptions::default())?.with_adapter(adapter)?;
+    // Summed in f32, written in the type that each weight had.
+    merged.save_as(&args.out, |name| checkpoint.dtype(name))?;
+    save::copy_tokenizer(folder, &args.out)?;
+    let layers = merged.adapter().map_or(0, |adapter| adapter.parts.len());
+    match args.json {
+        true => print_line(&json!({ "out": args.out, "adapted_layers": layers }).to_string())?,
+        false => print_line(&format!("{}: {layers} layers merged", args.out.display()))?,
+    }
+    Ok(exit::DONE)
+}
