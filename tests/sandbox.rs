@@ -41,7 +41,10 @@ fn one(program: Program) -> Outcome {
 
 /// A program, a test, and the name `f`.
 fn asked(source: &str, test: &str) -> Program {
-    Program::python(source).tests([test]).names(["f"]).limits(Limits { fuel: 5_000_000_000, ..Limits::default() })
+    Program::python(source)
+        .tests([test])
+        .names(["f"])
+        .limits(Limits { fuel: 5_000_000_000, ..Limits::default() })
 }
 
 fn verdict(source: &str, test: &str) -> RunVerdict {

@@ -12,7 +12,9 @@ fn key() -> impl Strategy<Value = String> {
         (any::<i32>(), 0u32..4000).prop_map(|(n, e)| format!("{n} * 2 ** {e}")),
         any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap().replace("\\/", "/")),
         Just("'\\ud800 lone'".to_owned()),
-        any::<f64>().prop_filter("equal to itself", |x| x.is_finite()).prop_map(|x| format!("float({:?})", x.to_string())),
+        any::<f64>()
+            .prop_filter("equal to itself", |x| x.is_finite())
+            .prop_map(|x| format!("float({:?})", x.to_string())),
         prop::collection::vec(any::<u8>(), 0..9).prop_map(|bytes| format!("bytes({bytes:?})")),
         prop_oneof!["None", "True", "float('inf')", "1j", "Ellipsis", "range(3, 9, 2)", "int"],
         Just("__import__('decimal').Decimal('1.10')".to_owned()),
@@ -90,7 +92,17 @@ proptest! {
 #[test]
 fn what_is_no_reply_is_tampering() {
     let program = Program::python("").tests(["try:\n    f(1)\nexcept BaseException:\n    pass"]).names(["f"]);
-    for bytes in ["", "[", "null", "[]", "[\"v\"]", "[\"x\",1]", "[\"v\",[]]", "[\"v\",{\"f\":{\"zz\":1}}]", "[\"dead\"]"] {
+    for bytes in [
+        "",
+        "[",
+        "null",
+        "[]",
+        "[\"v\"]",
+        "[\"x\",1]",
+        "[\"v\",[]]",
+        "[\"v\",{\"f\":{\"zz\":1}}]",
+        "[\"dead\"]",
+    ] {
         let outcome = sandbox().judge_replies(&program, move |_| bytes.as_bytes().to_vec()).unwrap();
         assert_eq!(outcome.verdict, RunVerdict::Tampering, "{bytes}: {:?}", outcome.explanation());
     }
@@ -102,9 +114,15 @@ fn aliases_cycles_and_changed_arguments_are_carried() {
         ("def f(x):\n    a = [x]\n    return [a, a]", "r = f(1)\nassert r[0] is r[1]"),
         ("def f(x):\n    a = [x]\n    a.append(a)\n    return a", "r = f(1)\nassert r[1] is r"),
         ("def f(x): x.append(4)", "a = [1]\nf(a)\nassert a == [1, 4]"),
-        ("def f(x):\n    x[0].append(4)\n    return x", "a = [[1]]\nb = a[0]\nassert f(a) is a and b == [1, 4]"),
+        (
+            "def f(x):\n    x[0].append(4)\n    return x",
+            "a = [[1]]\nb = a[0]\nassert f(a) is a and b == [1, 4]",
+        ),
         ("def f(g): return g(20)", "k = 3\nassert f(lambda x: x + k) == 23"),
-        ("class E(ValueError): pass\ndef f(x): raise E('no')", "try:\n    f(1)\n    raise SystemExit\nexcept ValueError as e:\n    assert str(e) == 'no'"),
+        (
+            "class E(ValueError): pass\ndef f(x): raise E('no')",
+            "try:\n    f(1)\n    raise SystemExit\nexcept ValueError as e:\n    assert str(e) == 'no'",
+        ),
     ];
     for (source, test) in passes {
         let outcome = one(asked(source, test));

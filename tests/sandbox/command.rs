@@ -23,9 +23,11 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 #[test]
 fn exec_runs_one_program_and_its_status_is_the_verdict() {
     let folder = tempfile::tempdir().unwrap();
-    let file = write(folder.path(), "double.py", "print('hello')\ndef f(x): return 2 * x\ndef len(x): return 0\n");
+    let file =
+        write(folder.path(), "double.py", "print('hello')\ndef f(x): return 2 * x\ndef len(x): return 0\n");
     let setup = write(folder.path(), "setup.py", "k = 4\n");
-    let passed = sandbox(&["exec", &file, "--test", "assert f(k) == 8", "--setup", &setup, "--names", "f", "--json"]);
+    let passed =
+        sandbox(&["exec", &file, "--test", "assert f(k) == 8", "--setup", &setup, "--names", "f", "--json"]);
     assert_eq!(passed.status, Some(0), "{passed:?}");
     let object: Value = serde_json::from_str(&passed.stdout).unwrap();
     assert_eq!((&object["verdict"], &object["stdout"]), (&json!("passed"), &json!("hello\n")));
@@ -33,7 +35,11 @@ fn exec_runs_one_program_and_its_status_is_the_verdict() {
     assert!(object["fuel"].as_u64().unwrap() > 0 && object["memory_bytes"].as_u64().unwrap() > 1 << 20);
     let failed = sandbox(&["exec", &file, "--test", "assert f(2) == 4", "--test", "f(2) == 5"]);
     assert_eq!(failed.status, Some(1));
-    assert!(failed.stdout.contains("test 1: failed_assertion: AssertionError: f(2) == 5"), "{}", failed.stdout);
+    assert!(
+        failed.stdout.contains("test 1: failed_assertion: AssertionError: f(2) == 5"),
+        "{}",
+        failed.stdout
+    );
     let starved = sandbox(&["exec", &file, "--test", "assert f(2) == 4", "--fuel", "1000", "--json"]);
     assert_eq!((starved.status, starved.stdout.contains("\"timeout\"")), (Some(1), true));
     let missing = sandbox(&["exec", "no/such.py"]);
@@ -57,7 +63,10 @@ fn batch_keeps_the_order_and_names_bad_lines() {
     let ran = sandbox(&["batch", &good, "--out", out, "--threads", "2", "--json"]);
     assert_eq!(ran.status, Some(0), "{ran:?}");
     let object: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&object["total"], &object["passed"], &object["failed_assertion"]), (&json!(700), &json!(600), &json!(100)));
+    assert_eq!(
+        (&object["total"], &object["passed"], &object["failed_assertion"]),
+        (&json!(700), &json!(600), &json!(100))
+    );
     let ids: Vec<u64> = std::fs::read_to_string(out)
         .unwrap()
         .lines()
@@ -71,7 +80,10 @@ fn batch_keeps_the_order_and_names_bad_lines() {
     let bad = write(folder.path(), "bad.jsonl", &lines.join("\n"));
     let ran = sandbox(&["batch", &bad, "--out", out]);
     assert_eq!(ran.status, Some(1));
-    assert!(ran.stderr.contains("bad.jsonl:2: ") && ran.stderr.contains("bad.jsonl:4: key \"program\" should be text"));
+    assert!(
+        ran.stderr.contains("bad.jsonl:2: ")
+            && ran.stderr.contains("bad.jsonl:4: key \"program\" should be text")
+    );
     assert!(ran.stdout.contains("3 programs") && ran.stdout.contains("2 bad lines"), "{}", ran.stdout);
     assert_eq!(sandbox(&["batch", "none.jsonl", "--out", out]).status, Some(2));
 }

@@ -7,7 +7,11 @@ use super::{asked, one, verdict};
 #[test]
 fn builtins_and_modules_of_a_test_are_the_judges_own() {
     let liar = "def set(*a): return 0\ndef sorted(*a): return 0\nclass math: isclose = staticmethod(lambda *a: True)\ndef f(x): return [x]";
-    for test in ["assert set(f(1)) == set([2])", "assert sorted(f(1)) == sorted([2])", "assert math.isclose(f(1)[0], 5)"] {
+    for test in [
+        "assert set(f(1)) == set([2])",
+        "assert sorted(f(1)) == sorted([2])",
+        "assert math.isclose(f(1)[0], 5)",
+    ] {
         assert_eq!(verdict(liar, test), RunVerdict::FailedAssertion, "{test}");
         let undeclared = Program::python(liar).tests([test]);
         assert_ne!(one(undeclared).verdict, RunVerdict::Passed, "{test} without names");
@@ -55,7 +59,10 @@ fn a_judge_that_a_value_upsets_gives_the_program_a_verdict() {
         ("def f(x): return range(10**18)", RunVerdict::MemoryLimit),
     ] {
         let found = verdict(source, "assert list(f(1)) == [1]");
-        assert!([expected, RunVerdict::Timeout, RunVerdict::RuntimeError].contains(&found), "{source}: {found}");
+        assert!(
+            [expected, RunVerdict::Timeout, RunVerdict::RuntimeError].contains(&found),
+            "{source}: {found}"
+        );
     }
     assert_eq!(verdict("def f(x): return 10**6", "while f(1): pass"), RunVerdict::Timeout);
 }
@@ -65,7 +72,10 @@ fn messages_name_the_exception_the_line_and_the_test() {
     let outcome = one(asked("def f(x):\n    return y", "assert f(1) == 1"));
     assert_eq!(outcome.verdict, RunVerdict::RuntimeError);
     let told = outcome.explanation().unwrap();
-    assert!(told.starts_with("test 0: ") && told.contains("name 'y' is not defined") && told.contains("line 2"), "{told}");
+    assert!(
+        told.starts_with("test 0: ") && told.contains("name 'y' is not defined") && told.contains("line 2"),
+        "{told}"
+    );
     let outcome = one(asked("def f(x): return 2", "assert f(1) == 1"));
     assert_eq!(outcome.explanation().unwrap(), "test 0: AssertionError: assert f(1) == 1");
     let outcome = one(asked("def f(x:\n", "assert f(1) == 1"));
@@ -91,5 +101,8 @@ fn the_outcome_keeps_what_was_printed_and_that_a_limit_was_hit() {
 #[test]
 fn an_annotation_without_its_import_is_an_error_as_before_python_3_14() {
     assert_eq!(verdict("def f(x: List[int]): return x", "assert f(1) == 1"), RunVerdict::RuntimeError);
-    assert_eq!(verdict("from typing import List\ndef f(x: List[int]): return x", "assert f(1) == 1"), RunVerdict::Passed);
+    assert_eq!(
+        verdict("from typing import List\ndef f(x: List[int]): return x", "assert f(1) == 1"),
+        RunVerdict::Passed
+    );
 }

@@ -11,19 +11,23 @@ use super::{asked, on, one, run, sandbox};
 #[test]
 fn fuel_memory_and_output_are_settable() {
     let loops = "def f(x):\n    for i in range(x): pass\n    return x";
-    let with = |limits| one(Program::python(loops).tests(["assert f(10**6) == 10**6"]).names(["f"]).limits(limits)).verdict;
+    let with = |limits| {
+        one(Program::python(loops).tests(["assert f(10**6) == 10**6"]).names(["f"]).limits(limits)).verdict
+    };
     assert_eq!(with(Limits::default()), RunVerdict::Passed);
     assert_eq!(with(Limits { fuel: 20_000_000, ..Limits::default() }), RunVerdict::Timeout);
     let hog = "def f(x): return len(bytearray(x << 20))";
     let hogging = |megabytes: u64, limit: u64| {
         let limits = Limits { memory_bytes: limit << 20, ..Limits::default() };
-        one(Program::python(hog).tests([format!("assert f({megabytes})")]).names(["f"]).limits(limits)).verdict
+        one(Program::python(hog).tests([format!("assert f({megabytes})")]).names(["f"]).limits(limits))
+            .verdict
     };
     assert_eq!(hogging(150, 0), RunVerdict::Passed);
     assert_eq!(hogging(150, 64), RunVerdict::MemoryLimit);
     assert_eq!(hogging(350, 0), RunVerdict::MemoryLimit);
     assert_eq!(hogging(350, 500), RunVerdict::Passed);
-    let print = Program::python("print('x' * 100_000)").limits(Limits { output_bytes: 50_000, ..Limits::default() });
+    let print =
+        Program::python("print('x' * 100_000)").limits(Limits { output_bytes: 50_000, ..Limits::default() });
     assert_eq!(one(print).verdict, RunVerdict::OutputLimit);
 }
 
@@ -36,7 +40,11 @@ fn the_same_program_uses_the_same_fuel_in_any_company() {
     ];
     let mut programs = Vec::new();
     for _ in 0..8 {
-        programs.extend(sources.iter().map(|source| asked(source, "import random\nassert f(3)\nassert f(random.random())")));
+        programs.extend(
+            sources
+                .iter()
+                .map(|source| asked(source, "import random\nassert f(3)\nassert f(random.random())")),
+        );
     }
     let alone = run(&on(1), &programs);
     let paired = run(&on(2), &programs);
@@ -98,7 +106,10 @@ fn several_callers_share_the_workers() {
 
 #[test]
 fn a_judge_is_replaced_and_nobody_notices() {
-    let program = asked("def f(x): return x", "import math\nmath.seen = getattr(math, 'seen', 0) + 1\nassert f(1) == 1");
+    let program = asked(
+        "def f(x): return x",
+        "import math\nmath.seen = getattr(math, 'seen', 0) + 1\nassert f(1) == 1",
+    );
     let outcomes = run(&on(1), &vec![program; sipf_sandbox::JUDGE_VERDICTS as usize + 20]);
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0] && outcome.verdict == RunVerdict::Passed));
 }

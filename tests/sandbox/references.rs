@@ -57,7 +57,8 @@ fn mbpp_references_pass_with_the_default_limits() {
         .iter()
         .map(|row| {
             let (code, setup) = (row["code"].as_str().unwrap(), row["test_setup_code"].as_str().unwrap());
-            let tests: Vec<&str> = row["test_list"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+            let tests: Vec<&str> =
+                row["test_list"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
             let used = words(&format!("{setup} {}", tests.join(" ")));
             let names: Vec<&str> = code
                 .lines()
@@ -65,7 +66,8 @@ fn mbpp_references_pass_with_the_default_limits() {
                 .filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next())
                 .filter(|name| used.iter().any(|word| word == name))
                 .collect();
-            let program = Program::python(code).setup(setup).tests(tests).names(names).limits(Limits::default());
+            let program =
+                Program::python(code).setup(setup).tests(tests).names(names).limits(Limits::default());
             (format!("mbpp/{}", row["task_id"]), program)
         })
         .collect();

@@ -23,23 +23,31 @@ fn it_says_what_it_is_and_makes_prompts_and_judges() {
     let asked = json!({"plugin": "sums", "call": "problems", "row": row, "split": "test"});
     let problems: Vec<Problem> = serde_json::from_str(&call(&task, asked).1).unwrap();
     assert_eq!((problems[0].id.as_str(), problems[0].answer.as_deref()), ("sums/test/3", Some("10")));
-    for (completion, passed) in [(problems[0].solution.as_deref().unwrap(), true), ("The answer is 11", false), ("", false)] {
-        let asked = json!({"plugin": "sums", "call": "verify", "problem": problems[0], "completion": completion});
+    for (completion, passed) in
+        [(problems[0].solution.as_deref().unwrap(), true), ("The answer is 11", false), ("", false)]
+    {
+        let asked =
+            json!({"plugin": "sums", "call": "verify", "problem": problems[0], "completion": completion});
         match serde_json::from_str(&call(&task, asked).1).unwrap() {
             Check::Verdict(verdict) => assert_eq!(verdict.passed, passed, "{completion}"),
             other => panic!("{other:?}"),
         }
     }
-    let (status, _) = call(&task, json!({"plugin": "sums", "call": "clean", "problem": problems[0], "raw": "x"}));
+    let (status, _) =
+        call(&task, json!({"plugin": "sums", "call": "clean", "problem": problems[0], "raw": "x"}));
     assert_eq!(status, 3, "what the file does not define is the host's default");
     assert_eq!(task.call(b"{\"call\":").unwrap().0, 4, "malformed");
 }
 
 #[test]
 fn what_goes_wrong_in_it_is_an_answer_and_not_the_end() {
-    let source = SUMS.replace("return problem.question + \"\\n\"", "\n    if role == 'policy':\n        while True: pass\n    return missing");
+    let source = SUMS.replace(
+        "return problem.question + \"\\n\"",
+        "\n    if role == 'policy':\n        while True: pass\n    return missing",
+    );
     let task = PythonTask::load(&source).unwrap();
-    let ask = |role| json!({"plugin": "sums", "call": "prompt", "problem": Problem::new("a", "b"), "role": role});
+    let ask =
+        |role| json!({"plugin": "sums", "call": "prompt", "problem": Problem::new("a", "b"), "role": role});
     let (status, reply) = call(&task, ask("simulator"));
     assert_eq!(status, 1);
     assert!(reply.contains("NameError") && reply.contains("missing") && reply.contains("line"), "{reply}");
@@ -54,5 +62,8 @@ fn a_file_that_is_no_task_says_what_is_missing() {
     assert!(why("x = 1").contains("CARD"));
     assert!(why("CARD = {'name': 'a'}\ndef prompt(p, r): return ''").contains("problems, verify"));
     assert!(why("def f(:").contains("SyntaxError"));
-    assert!(why("import os\nos._exit(0)").contains("left with status") || why("import os\nos._exit(0)").contains("crashed"));
+    assert!(
+        why("import os\nos._exit(0)").contains("left with status")
+            || why("import os\nos._exit(0)").contains("crashed")
+    );
 }

@@ -10,6 +10,8 @@ mod loss;
 mod net;
 mod objective;
 pub mod quality;
+#[cfg(test)]
+mod tests;
 
 pub use layout::Layout;
 pub use net::RewardNet;

@@ -1,7 +1,8 @@
 //! A reward model with its weights: a decoder, a head, and how both are read.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,8 @@ pub struct RewardNet {
     annotations: Annotations,
     card: RewardCard,
     max_length: usize,
-    source: PathBuf,
+    /// The tokenizer's files as they are: the base's folder may be gone when the model is saved.
+    files: Arc<Vec<(&'static str, Vec<u8>)>>,
 }
 
 impl RewardNet {
@@ -85,7 +87,15 @@ impl RewardNet {
         }
         let annotations = Annotations::of(&tokenizer);
         let max_length = card.training.max_length.max(1);
-        Ok(Self { decoder, head, tokenizer, annotations, card, max_length, source: folder.to_path_buf() })
+        let mut files = Vec::new();
+        for name in TOKENIZER_FILES {
+            let path = folder.join(name);
+            if path.is_file() {
+                files.push((name, std::fs::read(&path).at(&path)?));
+            }
+        }
+        let files = Arc::new(files);
+        Ok(Self { decoder, head, tokenizer, annotations, card, max_length, files })
     }
 
     /// The name of the reward model that a folder was trained as, where it says.
@@ -258,7 +268,7 @@ impl RewardNet {
             annotations: self.annotations.clone(),
             card: self.card.clone(),
             max_length: self.max_length,
-            source: self.source.clone(),
+            files: self.files.clone(),
         })
     }
 
@@ -282,11 +292,8 @@ impl RewardNet {
         save::write_text(&folder.join("config.json"), &format!("{config}\n"))?;
         let kept = Kept { card: self.card.clone(), trained_length: self.max_length };
         save::write_text(&folder.join(FILE), &format!("{}\n", serde_json::to_string_pretty(&kept)?))?;
-        for name in TOKENIZER_FILES {
-            let from = self.source.join(name);
-            if from.is_file() {
-                save::write_bytes(&folder.join(name), &std::fs::read(&from).at(&from)?)?;
-            }
+        for (name, bytes) in self.files.iter() {
+            save::write_bytes(&folder.join(name), bytes)?;
         }
         Ok(())
     }
