@@ -22,5 +22,6 @@ pub mod simulate;
 pub mod stream;
 pub mod train;
 pub mod verify;
+pub mod work;
 
 pub use error::{AtPath, Error, Result};
