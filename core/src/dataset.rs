@@ -332,6 +332,22 @@ pub fn read_rows(
     numbered_rows(path, format, &mut |index, _, value| row(index, value))
 }
 
+/// As [`read_rows`], with lines counted from 1; lines of JSONL that hold no object come as errors, and reading goes on
+/// where `row` says so.
+///
+/// # Errors
+/// When the file cannot be read, or what `row` says.
+pub fn read_rows_with(
+    path: &Path,
+    format: DataFormat,
+    row: &mut dyn FnMut(usize, Result<Value>) -> Result<bool>,
+) -> Result<()> {
+    match format {
+        DataFormat::Jsonl => jsonl_lines(path, &mut |_, line, value| row(line, value)),
+        _ => numbered_rows(path, format, &mut |_, line, value| row(line, Ok(value))),
+    }
+}
+
 fn numbered_rows(path: &Path, format: DataFormat, row: OnRow<'_>) -> Result<()> {
     match format {
         DataFormat::Json => json_rows(path, row),
@@ -342,20 +358,26 @@ fn numbered_rows(path: &Path, format: DataFormat, row: OnRow<'_>) -> Result<()> 
 }
 
 fn jsonl_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
+    jsonl_lines(path, &mut |index, line, value| row(index, line, value?))
+}
+
+/// What reads lines: as [`OnRow`], with lines that hold no object as errors.
+type OnLine<'a> = &'a mut dyn FnMut(u64, usize, Result<Value>) -> Result<bool>;
+
+fn jsonl_lines(path: &Path, row: OnLine<'_>) -> Result<()> {
     let reader = BufReader::new(File::open(path).at(path)?);
     let mut index = 0;
     for (line, number) in reader.split(b'\n').zip(1..) {
         let line = line.at(path)?;
-        let text = std::str::from_utf8(&line).map_err(|error| Error::row(path, number, error.to_string()))?;
-        let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text };
-        if text.trim().is_empty() {
+        let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| Error::row(path, number, error.to_string()))?;
-        if !value.is_object() {
-            return Err(Error::row(path, number, "should be one JSON object"));
-        }
+        let value = match serde_json::from_slice::<Value>(line) {
+            Ok(value) if value.is_object() => Ok(value),
+            Ok(_) => Err(Error::row(path, number, "should be one JSON object")),
+            Err(error) => Err(Error::row(path, number, error.to_string())),
+        };
         if !row(index, number, value)? {
             return Ok(());
         }

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 /// It did what was asked.
 pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
 
+/// Stopped by Ctrl-C.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// It ran and something did not hold.
 pub(crate) fn did_not_hold() -> ExitCode {
     ExitCode::from(1)
@@ -29,7 +32,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         .chain()
         .any(|cause| matches!(cause.downcast_ref::<sipf_core::Error>(), Some(sipf_core::Error::Interrupted)))
     {
-        return ExitCode::from(130);
+        return ExitCode::from(INTERRUPTED);
     }
     match error.downcast_ref::<EndedEarly>() {
         Some(_) => ExitCode::from(1),

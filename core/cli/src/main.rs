@@ -3,6 +3,7 @@
 mod builtin;
 mod command;
 mod exit;
+mod interrupt;
 mod open;
 mod source;
 mod training;

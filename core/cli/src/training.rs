@@ -1,11 +1,16 @@
 //! Flags of the commands that train, and how they meet `--config` and the defaults.
 
+mod conduct;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
+use sipf_core::align::BadRows;
 use sipf_core::model::{LoadOptions, LoraConfig, Trainable};
 use sipf_core::train::TrainSettings;
+
+pub(crate) use conduct::{Job, conduct, read_rows};
 
 /// The same names stand as keys in `--config FILE.toml`; a flag wins over the file, the file over the default.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -28,6 +33,9 @@ pub(crate) struct TrainingFlags {
     /// Rows to evaluate on while training
     #[arg(long, value_name = "ROWS")]
     eval_data: Option<PathBuf>,
+    /// What a row that cannot be used does: stop (the default) or skip, with a count
+    #[arg(long, value_name = "WHAT")]
+    bad_rows: Option<String>,
     /// Print every setting and where it came from, and start nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -131,6 +139,8 @@ pub(crate) struct Resolved {
     pub(crate) eval_data: Option<PathBuf>,
     pub(crate) max_length: usize,
     pub(crate) limit: usize,
+    /// Go on past rows that cannot be used.
+    pub(crate) skip_bad_rows: bool,
     pub(crate) settings: TrainSettings,
     pub(crate) options: LoadOptions,
     /// Keys that only some commands know, from `--config`.
@@ -155,6 +165,7 @@ impl TrainingFlags {
         };
         merged.insert("model".into(), json!(model));
         merged.insert("max-length".into(), json!(max_length));
+        merged.insert("bad-rows".into(), json!("stop"));
         for key in
             ["limit", "data", "eval-data", "lora-r", "lora-alpha", "lora-dropout", "lora-targets", "rslora"]
         {
@@ -224,6 +235,11 @@ impl TrainingFlags {
             data,
             eval_data: text("eval-data").map(PathBuf::from),
             max_length: number("max-length").unwrap_or(max_length as f64) as usize,
+            skip_bad_rows: match text("bad-rows").as_deref() {
+                Some("skip") => true,
+                Some("stop") | None => false,
+                Some(other) => bail!("--bad-rows is {other:?}; it must be stop or skip"),
+            },
             limit: number("limit").map_or(usize::MAX, |limit| limit as usize),
             options: LoadOptions { device, dtype, trainable, seed: settings.seed },
             settings,
@@ -243,6 +259,7 @@ impl TrainingFlags {
         put("model", self.model.as_ref().map(|x| json!(x)));
         put("data", (!self.data.is_empty()).then(|| json!(self.data)));
         put("eval-data", self.eval_data.as_ref().map(|x| json!(x)));
+        put("bad-rows", self.bad_rows.as_ref().map(|x| json!(x)));
         put("max-steps", self.max_steps.map(|x| json!(x)));
         put("epochs", self.epochs.map(|x| json!(x)));
         put("batch-size", self.batch_size.map(|x| json!(x)));
@@ -289,6 +306,36 @@ impl TrainingFlags {
             crate::exit::print_line(&format!("{key} = {value}  ({from})"))?;
         }
         crate::exit::print_line(&format!("{rows} rows, {tokens} tokens an epoch, {steps} optimizer steps"))
+    }
+}
+
+impl Resolved {
+    /// What to do with rows that cannot be used.
+    pub(crate) fn bad_rows(&self) -> BadRows {
+        if self.skip_bad_rows { BadRows::skip() } else { BadRows::stop() }
+    }
+
+    /// A setting of the command's own: the flag's value, or that under `key` of `--config`.
+    pub(crate) fn own<T: serde::de::DeserializeOwned>(
+        &self,
+        key: &str,
+        flag: Option<T>,
+    ) -> anyhow::Result<Option<T>> {
+        match (flag, self.extra.get(key)) {
+            (Some(value), _) => Ok(Some(value)),
+            (None, Some(value)) => {
+                Ok(Some(serde_json::from_value(value.clone()).with_context(|| format!("key {key:?}"))?))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The model to start from: frozen where nothing is trained.
+    pub(crate) fn load_options(&self, eval_only: bool) -> LoadOptions {
+        match eval_only {
+            true => LoadOptions { trainable: Trainable::Frozen, ..self.options.clone() },
+            false => self.options.clone(),
+        }
     }
 }
 

@@ -2,53 +2,59 @@
 
 use std::path::Path;
 
-use candle_core::{Tensor, Var};
+use candle_core::Var;
+use serde_json::json;
 
-use super::SftRow;
-use crate::model::{Attention, Decoder, Packed, Pass, Tokenizer};
-use crate::train::{Metrics, Objective, PartialLoss, token_logprobs};
+use super::scored::score;
+use super::tokens::{self, Sequence};
+use super::{BadRows, SftRow};
+use crate::model::{Decoder, Pass, Tokenizer};
+use crate::train::{Fingerprint, Metrics, Objective, PartialLoss};
 use crate::{Error, Result};
 
 /// SFT over tokenised rows.
 pub struct SftObjective {
     decoder: Decoder,
-    rows: Vec<TokenRow>,
-}
-
-struct TokenRow {
-    ids: Vec<u32>,
-    /// First token that carries loss.
-    from: usize,
-    place: String,
+    base: String,
+    rows: Vec<(Sequence, String)>,
 }
 
 impl SftObjective {
-    /// Tokenises the rows as TRL does: prompt and completion with the end-of-sequence text as one text, split where
-    /// the prompt's own tokens end. Longer rows are cut on the right.
+    /// Tokenises the rows as TRL does ([`tokens::sft`]).
     ///
     /// # Errors
     /// When the tokenizer fails or a row has no token to learn from.
     pub fn new(decoder: Decoder, tokenizer: &Tokenizer, rows: &[SftRow], max_length: usize) -> Result<Self> {
-        let end = tokenizer.eos().and_then(|eos| tokenizer.inner().id_to_token(eos)).unwrap_or_default();
-        let rows = rows
-            .iter()
-            .map(|row| {
-                let prompt = tokenizer.encode(&row.prompt, true)?;
-                let mut ids = tokenizer.encode(&format!("{}{}{end}", row.prompt, row.completion), true)?;
-                let shared = prompt.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-                ids.truncate(max_length);
-                // The first token of all has nothing before it.
-                let from = shared.max(1);
-                if from >= ids.len() {
-                    return Err(Error::unusable(format!(
-                        "{}: no token to learn from within {max_length} tokens",
-                        row.place
-                    )));
-                }
-                Ok(TokenRow { ids, from, place: row.place.clone() })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { decoder, rows })
+        Self::sifted(decoder, tokenizer, rows, max_length, &mut BadRows::stop())
+    }
+
+    /// As [`Self::new`], leaving rows without a token to learn from to `bad`.
+    ///
+    /// # Errors
+    /// As [`Self::new`], where `bad` stops at the first such row; when no row is left.
+    pub fn sifted(
+        decoder: Decoder,
+        tokenizer: &Tokenizer,
+        rows: &[SftRow],
+        max_length: usize,
+        bad: &mut BadRows,
+    ) -> Result<Self> {
+        let mut kept = Vec::with_capacity(rows.len());
+        for row in rows {
+            let sequence = bad.sift(tokens::sft(tokenizer, row, max_length))?;
+            kept.extend(sequence.map(|sequence| (sequence, row.place.clone())));
+        }
+        if kept.is_empty() {
+            return Err(Error::unusable(format!("none of {} rows can be learned from", rows.len())));
+        }
+        Ok(Self { decoder, base: String::new(), rows: kept })
+    }
+
+    /// Names the base model in a saved adapter.
+    #[must_use]
+    pub fn over(mut self, base: &str) -> Self {
+        self.base = base.to_owned();
+        self
     }
 }
 
@@ -58,31 +64,25 @@ impl Objective for SftObjective {
     }
 
     fn tokens(&self, row: usize) -> usize {
-        self.rows[row].ids.len()
+        self.rows[row].0.ids.len()
     }
 
     fn name(&self, row: usize) -> String {
-        self.rows[row].place.clone()
+        self.rows[row].1.clone()
     }
 
     fn weight(&self, rows: &[usize]) -> f64 {
-        rows.iter().map(|row| (self.rows[*row].ids.len() - self.rows[*row].from) as f64).sum()
+        rows.iter().map(|row| self.rows[*row].0.completion_tokens() as f64).sum()
     }
 
     fn loss(&self, rows: &[usize], pass: &Pass) -> Result<PartialLoss> {
-        let rows: Vec<&TokenRow> = rows.iter().map(|row| &self.rows[*row]).collect();
-        let packed = Packed::of_lengths(rows.iter().map(|row| row.ids.len()));
-        let ids: Vec<u32> = rows.iter().flat_map(|row| row.ids.iter().copied()).collect();
-        let hidden = self.decoder.hidden(&ids, &packed.positions(), Attention::Packed(&packed), pass)?;
-        let (mut places, mut targets) = (Vec::new(), Vec::new());
-        for (row, start) in rows.iter().zip(&packed.starts) {
-            places.extend((row.from - 1..row.ids.len() - 1).map(|at| (start + at) as u32));
-            targets.extend_from_slice(&row.ids[row.from..]);
-        }
-        let count = places.len();
-        let places = Tensor::from_vec(places, count, hidden.device())?;
-        let logprobs = token_logprobs(&self.decoder, &hidden.index_select(&places, 0)?, &targets)?;
-        Ok(PartialLoss { sum: logprobs.sum_all()?.neg()?, metrics: Metrics::default() })
+        let sequences: Vec<(&Sequence, bool)> = rows.iter().map(|row| (&self.rows[*row].0, false)).collect();
+        let scored = score(&self.decoder, &sequences, pass)?;
+        let count = scored.tokens.count as f64;
+        let mut metrics = Metrics::default();
+        metrics.add("mean_token_accuracy", scored.tokens.right as f64, count);
+        metrics.add("entropy", scored.tokens.entropy, count);
+        Ok(PartialLoss { sum: scored.tokens.logprobs.sum_all()?.neg()?, metrics })
     }
 
     fn trainable(&self) -> Vec<(String, Var)> {
@@ -90,6 +90,23 @@ impl Objective for SftObjective {
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
-        self.decoder.save(folder)
+        save(&self.decoder, &self.base, folder)
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let mut print = Fingerprint::new(&json!({ "loss": "sft" }));
+        print.model(&self.decoder);
+        for (sequence, _) in &self.rows {
+            print.ids(&sequence.ids, sequence.completion);
+        }
+        print
+    }
+}
+
+/// Writes PEFT's files where an adapter was trained, the whole model otherwise.
+pub(super) fn save(decoder: &Decoder, base: &str, folder: &Path) -> Result<()> {
+    match decoder.adapter() {
+        Some(_) => decoder.save_adapter(folder, base),
+        None => decoder.save(folder),
     }
 }

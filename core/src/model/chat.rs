@@ -20,6 +20,14 @@ impl Tokenizer {
     /// # Errors
     /// When the folder has no template, or the template refuses the chat.
     pub fn chat(&self, messages: &[(&str, &str)]) -> Result<String> {
+        self.render(messages, true)
+    }
+
+    /// As [`Self::chat`]; without `answer_follows` the text ends where the last message does.
+    ///
+    /// # Errors
+    /// As [`Self::chat`].
+    pub fn render(&self, messages: &[(&str, &str)], answer_follows: bool) -> Result<String> {
         let Some(template) = self.chat_template() else {
             return Err(Error::unusable("the tokenizer has no chat template; give the prompt as plain text"));
         };
@@ -38,7 +46,7 @@ impl Tokenizer {
             .render_str(
                 template,
                 context! {
-                    messages, add_generation_prompt => true,
+                    messages, add_generation_prompt => answer_follows,
                     bos_token => token(self.bos()), eos_token => token(self.eos()), pad_token => token(self.pad()),
                 },
             )

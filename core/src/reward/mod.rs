@@ -5,6 +5,7 @@
 
 mod features;
 mod head;
+mod label_row;
 pub mod layout;
 mod loss;
 mod net;
@@ -13,6 +14,7 @@ pub mod quality;
 #[cfg(test)]
 mod tests;
 
+pub use label_row::LabelRow;
 pub use layout::Layout;
 pub use net::RewardNet;
-pub use objective::{LabelRow, PrmObjective, RowLayout};
+pub use objective::{PrmObjective, RowLayout};

@@ -32,7 +32,8 @@ struct Kept {
     trained_length: usize,
 }
 
-/// A reward model with its weights.
+/// A reward model with its weights. Cheap to clone; clones train the same weights.
+#[derive(Clone)]
 pub struct RewardNet {
     decoder: Decoder,
     head: Head,
@@ -116,6 +117,11 @@ impl RewardNet {
     /// Most tokens the model can read.
     pub fn context(&self) -> usize {
         self.decoder.config().context
+    }
+
+    /// Its decoder.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
     }
 
     /// How it is read.

@@ -3,84 +3,16 @@
 use std::path::Path;
 
 use candle_core::Var;
-use serde_json::Value;
-use sipf_plugin::{Problem, RewardKind, RewardModel};
+use sipf_plugin::{RewardKind, RewardModel};
 
+use super::LabelRow;
 use super::layout::{self, Layout};
 use super::loss::binary_cross_entropy;
 use super::net::RewardNet;
-use crate::align::{format_of, row_text};
-use crate::dataset;
+use crate::align::BadRows;
 use crate::model::Pass;
-use crate::train::{Metrics, Objective, PartialLoss};
+use crate::train::{Fingerprint, Metrics, Objective, PartialLoss};
 use crate::{Error, Result};
-
-/// A labelled path: `{prompt, completions, labels}` as TRL reads it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct LabelRow {
-    /// The problem's id, where the row has one.
-    pub problem: String,
-    /// What is asked.
-    pub prompt: String,
-    /// The steps.
-    pub steps: Vec<String>,
-    /// A label for each: 0 wrong, 1 right, between them a share.
-    pub labels: Vec<f32>,
-    /// File and line.
-    pub place: String,
-}
-
-impl LabelRow {
-    /// The rows of a file.
-    ///
-    /// # Errors
-    /// Names file, line and key of the first bad row.
-    pub fn read(path: &Path) -> Result<Vec<Self>> {
-        let mut rows = Vec::new();
-        dataset::read_rows(path, format_of(path), &mut |index, row| {
-            let bad = |what: String| Error::row(path, index as usize + 1, what);
-            let list = |key: &str| {
-                row.get(key)
-                    .and_then(Value::as_array)
-                    .ok_or_else(|| bad(format!("key {key:?} is missing or no list")))
-            };
-            let step = |value: &Value| {
-                value
-                    .as_str()
-                    .map(str::to_owned)
-                    .ok_or_else(|| bad("\"completions\" holds something but text".into()))
-            };
-            let label = |value: &Value| {
-                value
-                    .as_bool()
-                    .map(|label| f32::from(u8::from(label)))
-                    .or_else(|| value.as_f64().map(|label| label as f32))
-                    .filter(|label| (0.0..=1.0).contains(label))
-                    .ok_or_else(|| bad(format!("label {value} is neither true, false nor between 0 and 1")))
-            };
-            let steps: Vec<String> = list("completions")?.iter().map(step).collect::<Result<_>>()?;
-            let labels: Vec<f32> = list("labels")?.iter().map(label).collect::<Result<_>>()?;
-            if steps.len() != labels.len() {
-                return Err(bad(format!("{} completions and {} labels", steps.len(), labels.len())));
-            }
-            rows.push(Self {
-                problem: row.get("problem").and_then(Value::as_str).unwrap_or_default().to_owned(),
-                prompt: row_text(&row, "prompt", path, index)?.to_owned(),
-                steps,
-                labels,
-                place: format!("{}, line {}", path.display(), index + 1),
-            });
-            Ok(true)
-        })?;
-        Ok(rows)
-    }
-
-    /// A problem that asks what the row's prompt asks.
-    pub fn as_problem(&self) -> Problem {
-        Problem::new(self.problem.as_str(), self.prompt.as_str())
-            .extra(serde_json::json!({ "asked": self.prompt }))
-    }
-}
 
 /// How rows become token ids.
 pub enum RowLayout<'a> {
@@ -120,32 +52,24 @@ impl PrmObjective {
         last_only: bool,
         head_scale: f64,
     ) -> Result<Self> {
-        let outcome = net.card().kind == RewardKind::Outcome;
+        Self::sifted(net, rows, layout, last_only, head_scale, &mut BadRows::stop())
+    }
+
+    /// As [`Self::new`], leaving rows that cannot be laid out to `bad`.
+    ///
+    /// # Errors
+    /// As [`Self::new`], where `bad` stops at the first such row.
+    pub fn sifted(
+        net: RewardNet,
+        rows: &[LabelRow],
+        layout: &RowLayout<'_>,
+        last_only: bool,
+        head_scale: f64,
+        bad: &mut BadRows,
+    ) -> Result<Self> {
         let mut all = Vec::with_capacity(rows.len());
         for row in rows {
-            let steps: Vec<&str> = row.steps.iter().map(String::as_str).collect();
-            let mut layout = match layout {
-                RowLayout::Trl { separator } => layout::trl(net.tokenizer(), &row.prompt, &steps, separator)?,
-                RowLayout::Pieces(reward) => net.layout(*reward, &row.as_problem(), &steps)?,
-            };
-            if layout.reads.len() != steps.len() {
-                return Err(Error::unusable(format!(
-                    "{}: {} places to read for {} steps",
-                    row.place,
-                    layout.reads.len(),
-                    steps.len()
-                )));
-            }
-            let whole = row.labels.iter().copied().fold(1.0, f32::min);
-            layout.truncate(net.max_length());
-            let kept = layout.reads.len();
-            let label = |place: usize| match (outcome, last_only) {
-                (_, true) if place + 1 < kept => None,
-                (true, _) => Some(whole),
-                _ => Some(row.labels[place]),
-            };
-            let labels = (0..kept).map(label).collect();
-            all.push(Row { layout, labels, place: row.place.clone() });
+            all.extend(bad.sift(laid_out(&net, row, layout, last_only))?);
         }
         if all.iter().all(|row| row.labels.iter().all(Option::is_none)) {
             return Err(Error::unusable(format!(
@@ -161,6 +85,32 @@ impl PrmObjective {
     pub fn net(&self) -> &RewardNet {
         &self.net
     }
+}
+
+/// Ids, places to read and labels of a row.
+fn laid_out(net: &RewardNet, row: &LabelRow, layout: &RowLayout<'_>, last_only: bool) -> Result<Row> {
+    let at = |error: Error| Error::unusable(format!("{}: {error}", row.place));
+    let steps: Vec<&str> = row.steps.iter().map(String::as_str).collect();
+    let mut layout = match layout {
+        RowLayout::Trl { separator } => layout::trl(net.tokenizer(), &row.prompt, &steps, separator),
+        RowLayout::Pieces(reward) => net.layout(*reward, &row.as_problem(), &steps),
+    }
+    .map_err(at)?;
+    if layout.reads.len() != steps.len() {
+        let found = layout.reads.len();
+        return Err(at(Error::unusable(format!("{found} places to read for {} steps", steps.len()))));
+    }
+    let outcome = net.card().kind == RewardKind::Outcome;
+    let whole = row.labels.iter().copied().fold(1.0, f32::min);
+    layout.truncate(net.max_length());
+    let kept = layout.reads.len();
+    let label = |place: usize| match (outcome, last_only) {
+        (_, true) if place + 1 < kept => None,
+        (true, _) => Some(whole),
+        _ => Some(row.labels[place]),
+    };
+    let labels = (0..kept).map(label).collect();
+    Ok(Row { layout, labels, place: row.place.clone() })
 }
 
 impl Objective for PrmObjective {
@@ -214,6 +164,19 @@ impl Objective for PrmObjective {
 
     fn save(&self, folder: &Path) -> Result<()> {
         self.net.save(folder)
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let card = serde_json::to_value(self.net.card()).unwrap_or_default();
+        let mut print = Fingerprint::new(&serde_json::json!({ "card": card, "head_scale": self.head_scale }));
+        print.model(self.net.decoder());
+        for row in &self.rows {
+            print.ids(&row.layout.ids, row.layout.reads.len());
+            for (read, label) in row.layout.reads.iter().zip(&row.labels) {
+                print.numbers(&[*read as f32, label.unwrap_or(-1.0)]);
+            }
+        }
+        print
     }
 
     fn learning_rate_scale(&self, name: &str) -> f64 {

@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) settings: TrainSettings,
     /// Rows of the objective.
     pub(super) rows: usize,
+    /// Of loss, rows and the weights at the start.
+    pub(super) fingerprint: String,
 }
 
 /// Writes the checkpoint beside its place and moves it there.

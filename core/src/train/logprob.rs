@@ -1,5 +1,7 @@
 //! Log-probabilities of tokens, in f32 whatever the model's type.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -10,43 +12,101 @@ use crate::model::ops::with_numbers;
 /// Rows whose logits are held at once.
 const CHUNK: usize = 4096;
 
+/// Log-probabilities of targets, and what is known of the distributions they were taken from.
+#[derive(Debug)]
+pub struct TokenScores {
+    /// `[M]`, with their graph.
+    pub logprobs: Tensor,
+    /// M.
+    pub count: usize,
+    /// How many targets were the likeliest token.
+    pub right: usize,
+    /// Sum of the distributions' entropies, in nats.
+    pub entropy: f64,
+}
+
 /// The log-probability of each target under the logits of its row: `hidden [M, H]`, M targets -> `[M]`, differentiable.
 ///
 /// # Errors
 /// When the shapes do not fit or the device fails.
 pub fn token_logprobs(decoder: &Decoder, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    Ok(token_scores(decoder, hidden, targets)?.logprobs)
+}
+
+/// As [`token_logprobs`], with what TRL logs beside them.
+///
+/// # Errors
+/// When the shapes do not fit or the device fails.
+pub fn token_scores(decoder: &Decoder, hidden: &Tensor, targets: &[u32]) -> Result<TokenScores> {
     let mut parts = Vec::new();
+    let (mut right, mut entropy) = (0, 0.0);
     for (number, chunk) in targets.chunks(CHUNK).enumerate() {
         let rows = hidden.narrow(0, number * CHUNK, chunk.len())?;
-        parts.push(gather(&decoder.logits(&rows)?, chunk)?);
+        let (part, seen) = gather(&decoder.logits(&rows)?, chunk)?;
+        parts.push(part);
+        right += seen.right;
+        entropy += seen.entropy;
     }
-    Ok(match parts.len() {
+    let logprobs = match parts.len() {
+        0 => return Err(crate::Error::unusable("no token to score")),
         1 => parts.remove(0),
         _ => Tensor::cat(&parts, 0)?,
-    })
+    };
+    Ok(TokenScores { logprobs, count: targets.len(), right, entropy })
+}
+
+/// What a pass saw beside log-probabilities.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    right: usize,
+    entropy: f64,
 }
 
 /// `log softmax(logits)[row, target[row]]`.
-fn gather(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
+fn gather(logits: &Tensor, targets: &[u32]) -> Result<(Tensor, Seen)> {
     if logits.device().is_cpu() && logits.dtype() == DType::F32 {
-        return Ok(logits.contiguous()?.apply_op1(Gather { targets: targets.to_vec() })?);
+        let shared = Arc::new(Mutex::new(Found::default()));
+        let op = Gather { targets: targets.to_vec(), found: shared.clone() };
+        let logprobs = logits.contiguous()?.apply_op1(op)?;
+        let seen = shared.lock().unwrap_or_else(PoisonError::into_inner).seen;
+        return Ok((logprobs, seen));
     }
     let logits = logits.to_dtype(DType::F32)?;
     let index = Tensor::from_slice(targets, (targets.len(), 1), logits.device())?;
     let most = logits.max_keepdim(D::Minus1)?.detach();
-    let total = logits.broadcast_sub(&most)?.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    Ok((logits.gather(&index, 1)? - (total + most)?)?.squeeze(1)?)
+    let total = (logits.broadcast_sub(&most)?.exp()?.sum_keepdim(D::Minus1)?.log()? + &most)?;
+    let picked = logits.gather(&index, 1)?;
+    let right = picked.detach().ge(&most)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+    let plain = logits.detach().broadcast_sub(&total.detach())?;
+    let entropy = (plain.exp()? * plain)?.sum_all()?.neg()?.to_scalar::<f32>()?;
+    let seen = Seen { right: right as usize, entropy: f64::from(entropy) };
+    Ok(((picked - total)?.squeeze(1)?, seen))
+}
+
+/// What the forward pass leaves to the backward pass and to the caller.
+#[derive(Debug, Default)]
+struct Found {
+    /// `log(sum(exp(x)))` of every row.
+    totals: Vec<f32>,
+    seen: Seen,
 }
 
 struct Gather {
     targets: Vec<u32>,
+    found: Arc<Mutex<Found>>,
 }
 
-/// Largest number and `log(sum(exp(x)))` of a row.
-fn log_sum_exp(row: &[f32]) -> f32 {
+/// One row of logits: `log(sum(exp(x)))`, the largest number, and the entropy.
+fn row_totals(row: &[f32]) -> (f32, f32, f32) {
     let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f32 = row.iter().map(|x| (x - most).exp()).sum();
-    most + total.ln()
+    let (mut total, mut weighted) = (0.0_f32, 0.0_f32);
+    for x in row {
+        let e = (x - most).exp();
+        total += e;
+        weighted += (x - most) * e;
+    }
+    let log = total.ln();
+    (most + log, most, log - weighted / total)
 }
 
 impl CustomOp1 for Gather {
@@ -62,24 +122,31 @@ impl CustomOp1 for Gather {
         if self.targets.len() != rows || self.targets.iter().any(|target| *target as usize >= width) {
             bail!("{} targets for logits of shape {:?}", self.targets.len(), layout.shape())
         }
-        let values: Vec<f32> = all[from..to]
-            .par_chunks(width)
-            .zip(&self.targets)
-            .map(|(row, target)| row[*target as usize] - log_sum_exp(row))
-            .collect();
+        let totals: Vec<(f32, f32, f32)> = all[from..to].par_chunks(width).map(row_totals).collect();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = Vec::with_capacity(rows);
+        for ((row, target), (total, most, entropy)) in
+            all[from..to].chunks(width).zip(&self.targets).zip(&totals)
+        {
+            let logit = row[*target as usize];
+            values.push(logit - total);
+            found.seen.right += usize::from(logit >= *most);
+            found.seen.entropy += f64::from(*entropy);
+        }
+        found.totals = totals.into_iter().map(|(total, ..)| total).collect();
         Ok((CpuStorage::F32(values), Shape::from(rows)))
     }
 
     fn bwd(&self, logits: &Tensor, _: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let (rows, width) = logits.dims2()?;
         let mut out = vec![0.0_f32; rows * width];
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         with_numbers(logits, |logits| {
             with_numbers(grad, |grad| {
                 out.par_chunks_mut(width)
                     .zip(logits.par_chunks(width))
-                    .zip(grad.par_iter().zip(&self.targets))
-                    .for_each(|((out, row), (grad, target))| {
-                        let total = log_sum_exp(row);
+                    .zip(grad.par_iter().zip(&self.targets).zip(&found.totals))
+                    .for_each(|((out, row), ((grad, target), total))| {
                         for (out, x) in out.iter_mut().zip(row) {
                             *out = -grad * (x - total).exp();
                         }
@@ -102,7 +169,7 @@ mod tests {
         let numbers: Vec<f32> = (0..24).map(|n| ((n * 7) % 11) as f32 / 3.0 - 1.0).collect();
         let var = Var::from_vec(numbers, (4, 6), &Device::Cpu).expect("a variable");
         let targets = [5, 0, 3, 3];
-        let fused = gather(&var, &targets).expect("log-probabilities");
+        let (fused, seen) = gather(&var, &targets).expect("log-probabilities");
         let index = Tensor::new(&targets, &Device::Cpu).and_then(|t| t.reshape((4, 1))).expect("an index");
         let plain =
             candle_nn::ops::log_softmax(&var, 1).and_then(|x| x.gather(&index, 1)).expect("a composition");
@@ -114,6 +181,11 @@ mod tests {
             .and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>())
             .expect("a number");
         assert!(difference < 1e-6, "{difference}");
+        let logs = candle_nn::ops::log_softmax(&var, 1).expect("logs");
+        let entropy = logs.exp().and_then(|p| (p * &logs)?.sum_all()?.neg()?.to_scalar::<f32>());
+        assert!((seen.entropy - f64::from(entropy.expect("a number"))).abs() < 1e-5);
+        let likeliest: Vec<u32> = var.argmax(1).and_then(|x| x.to_vec1()).expect("ids");
+        assert_eq!(seen.right, likeliest.iter().zip(&targets).filter(|(a, b)| a == b).count());
         let values: Vec<f32> = fused.to_vec1().expect("values");
         for (value, plain) in
             values.iter().zip(plain.flatten_all().and_then(|x| x.to_vec1::<f32>()).expect("values"))

@@ -4,14 +4,18 @@
 //! was stopped. What the rows mean is left to `align` and `reward`.
 
 mod checkpoint;
+mod fingerprint;
 mod logprob;
 mod objective;
 mod optimizer;
 mod order;
 mod run;
 mod settings;
+mod slopes;
 
-pub use logprob::token_logprobs;
+pub use fingerprint::Fingerprint;
+pub use logprob::{TokenScores, token_logprobs, token_scores};
 pub use objective::{Metrics, Objective, PartialLoss};
 pub use run::{TrainReport, evaluate, train};
 pub use settings::{Schedule, TrainSettings};
+pub use slopes::with_slopes;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::{Tensor, Var};
 
+use super::Fingerprint;
 use crate::Result;
 use crate::model::Pass;
 
@@ -37,6 +38,10 @@ pub trait Objective {
     /// # Errors
     /// When the folder cannot be written.
     fn save(&self, folder: &Path) -> Result<()>;
+
+    /// What the finished model depends on beside [`super::TrainSettings`]: loss, rows, weights to start from. A folder
+    /// that holds another training is recognised by it.
+    fn fingerprint(&self) -> Fingerprint;
 
     /// What the learning rate of this tensor is multiplied by.
     fn learning_rate_scale(&self, name: &str) -> f64 {

@@ -40,6 +40,8 @@ pub struct TrainReport {
     pub eval: Map<String, Value>,
     /// How it was trained.
     pub settings: TrainSettings,
+    /// Of loss, rows and the weights at the start.
+    pub fingerprint: String,
 }
 
 /// Trains `objective` and writes the model, `metrics.jsonl` and `training.json` to `out`.
@@ -60,11 +62,12 @@ pub fn train(
 ) -> Result<TrainReport> {
     settings.check()?;
     std::fs::create_dir_all(out).at(out)?;
-    if let Some(report) = finished(out, settings, objective.rows())? {
+    let fingerprint = objective.fingerprint().finish();
+    if let Some(report) = finished(out, settings, &fingerprint)? {
         progress.note("finished before; nothing to do");
         return Ok(report);
     }
-    let mut trainer = Trainer::start(objective, settings, out)?;
+    let mut trainer = Trainer::start(objective, settings, fingerprint, out)?;
     progress.advance_to(trainer.state.step as u64);
     while trainer.state.step < trainer.steps {
         if stop.load(Ordering::Relaxed) {
@@ -112,7 +115,7 @@ fn scalar(tensor: &Tensor) -> Result<f64> {
     Ok(f64::from(tensor.to_dtype(DType::F32)?.to_scalar::<f32>()?))
 }
 
-fn finished(out: &Path, settings: &TrainSettings, rows: usize) -> Result<Option<TrainReport>> {
+fn finished(out: &Path, settings: &TrainSettings, fingerprint: &str) -> Result<Option<TrainReport>> {
     let path = out.join(REPORT);
     if !path.is_file() {
         return Ok(None);
@@ -120,7 +123,7 @@ fn finished(out: &Path, settings: &TrainSettings, rows: usize) -> Result<Option<
     let text = std::fs::read_to_string(&path).at(&path)?;
     let report: TrainReport =
         serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
-    match report.settings == *settings && report.rows == rows {
+    match report.settings == *settings && report.fingerprint == fingerprint {
         true => Ok(Some(report)),
         false => Err(other_training(&path)),
     }
@@ -129,7 +132,7 @@ fn finished(out: &Path, settings: &TrainSettings, rows: usize) -> Result<Option<
 fn other_training(path: &Path) -> Error {
     Error::file(
         path,
-        "belongs to a training with other settings or rows; name another --out or remove the folder",
+        "belongs to a training with another model, rows or settings; name another --out or remove the folder",
     )
 }
 
@@ -147,7 +150,12 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn start(objective: &'a dyn Objective, settings: &'a TrainSettings, out: &'a Path) -> Result<Self> {
+    fn start(
+        objective: &'a dyn Objective,
+        settings: &'a TrainSettings,
+        fingerprint: String,
+        out: &'a Path,
+    ) -> Result<Self> {
         let rows = objective.rows();
         let steps = settings.steps(rows);
         if rows == 0 || steps == 0 {
@@ -158,9 +166,10 @@ impl<'a> Trainer<'a> {
             return Err(Error::unusable("nothing in the model is trainable"));
         }
         let mut adam = AdamW::new(vars.clone(), settings, |name| objective.learning_rate_scale(name))?;
-        let mut state = State { step: 0, updates: 0, metrics_bytes: 0, settings: settings.clone(), rows };
+        let mut state =
+            State { step: 0, updates: 0, metrics_bytes: 0, settings: settings.clone(), rows, fingerprint };
         if let Some((kept, mut tensors)) = checkpoint::load(out)? {
-            if kept.settings != *settings || kept.rows != rows {
+            if kept.settings != *settings || kept.fingerprint != state.fingerprint {
                 return Err(other_training(&out.join(checkpoint::FILE)));
             }
             adam.restore(&mut tensors)?;
@@ -311,6 +320,7 @@ impl<'a> Trainer<'a> {
             final_loss,
             eval,
             settings: self.settings.clone(),
+            fingerprint: self.state.fingerprint.clone(),
         };
         write_whole(&self.out.join(REPORT), &serde_json::to_string_pretty(&report)?)?;
         let checkpoint = self.out.join(checkpoint::FILE);

@@ -1,5 +1,6 @@
 //! The commands, one file each: its flags and what it does. `run` is a table.
 
+mod align;
 mod bench;
 mod completions;
 mod generate;
@@ -36,6 +37,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Train on preference pairs: ORPO, DPO, RPO, or the chosen halves alone
+    Align(align::Args),
     /// Measure this machine: figures as JSON
     Bench(bench::Args),
     /// Complete prompts
@@ -64,6 +67,7 @@ pub(crate) enum Command {
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
+        Command::Align(args) => align::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Model(args) => model::run(&args),

@@ -2,18 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
-use serde_json::Value;
-use sipf_core::model::{LoadOptions, LoraConfig, ModelFolder, Trainable};
+use sipf_core::model::{LoraConfig, ModelFolder, Trainable};
 use sipf_core::reward::{LabelRow, PrmObjective, RewardNet, RowLayout};
-use sipf_core::train::{self, Objective, TrainSettings};
+use sipf_core::train::{Objective, TrainSettings};
 use sipf_plugin::RewardCard;
 
-use super::{DEFAULT, read_all};
-use crate::command::sft::train_to;
-use crate::exit;
+use super::DEFAULT;
 use crate::open::PluginFlags;
-use crate::training::TrainingFlags;
+use crate::training::{Job, TrainingFlags, conduct, read_rows};
 
 /// Keys of `--config` that only this command knows.
 const KEYS: [&str; 3] = ["separator", "last-step-only", "head-learning-rate"];
@@ -66,24 +62,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             ..LoraConfig::default()
         });
     }
-    let rows = read_all(&resolved.data, Some(resolved.limit), LabelRow::read)?;
+    let mut bad = resolved.bad_rows();
+    let shape = "{\"prompt\", \"completions\", \"labels\"} or Math-Shepherd's {\"input\", \"label\"}";
+    let rows = read_rows(&resolved.data, resolved.limit, shape, |file| LabelRow::sifted(file, &mut bad))?;
     let folder = ModelFolder::open(&resolved.model, resolved.settings.seed)?;
-    let options = match flags.eval_only {
-        true => LoadOptions { trainable: Trainable::Frozen, ..resolved.options.clone() },
-        false => resolved.options.clone(),
-    };
-    let mut net = RewardNet::init(folder.path(), &card, &options)?;
+    let mut net = RewardNet::init(folder.path(), &card, &resolved.load_options(flags.eval_only))?;
     net.set_max_length(resolved.max_length);
-    let own = |key: &str| resolved.extra.get(key);
-    let separator = args
-        .separator
-        .clone()
-        .or_else(|| own("separator").and_then(Value::as_str).map(str::to_owned))
-        .unwrap_or_else(|| "\n".into());
-    let last_only = args.last_step_only || own("last-step-only") == Some(&Value::Bool(true));
-    let head_rate = args
-        .head_learning_rate
-        .or_else(|| own("head-learning-rate").and_then(Value::as_f64))
+    let separator = resolved.own("separator", args.separator.clone())?.unwrap_or_else(|| "\n".into());
+    let last_only = resolved.own("last-step-only", args.last_step_only.then_some(true))?.unwrap_or(false);
+    let head_rate = resolved
+        .own("head-learning-rate", args.head_learning_rate)?
         .unwrap_or(card.training.head_learning_rate);
     let rate = resolved.settings.learning_rate;
     let head_scale = if head_rate > 0.0 && rate > 0.0 { head_rate / rate } else { 1.0 };
@@ -91,17 +79,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         true => RowLayout::Trl { separator: &separator },
         false => RowLayout::Pieces(&*reward),
     };
-    let objective = PrmObjective::new(net, &rows, &layout, last_only, head_scale)?;
-    if flags.eval_only {
-        let figures = train::evaluate(&objective, resolved.settings.batch_size)?;
-        exit::print_line(&Value::Object(figures).to_string())?;
-        return Ok(exit::DONE);
-    }
-    if flags.dry_run {
-        let tokens = (0..objective.rows()).map(|row| objective.tokens(row)).sum();
-        flags.print_plan(&resolved, rows.len(), tokens)?;
-        return Ok(exit::DONE);
-    }
-    let out = flags.out.as_deref().context("--out DIR says where the reward model goes")?;
-    train_to(flags, &resolved, &objective, None, out, None)
+    let mut objective = |net: RewardNet, rows: &[LabelRow]| {
+        PrmObjective::sifted(net, rows, &layout, last_only, head_scale, &mut bad)
+    };
+    let eval = match &resolved.eval_data {
+        Some(file) => Some(objective(net.clone(), &LabelRow::read(file)?)?),
+        None => None,
+    };
+    let train = objective(net, &rows)?;
+    let eval = eval.as_ref().map(|eval| eval as &dyn Objective);
+    conduct(&Job { flags, resolved: &resolved, objective: &train, eval, base: None, bad: &bad })
 }
