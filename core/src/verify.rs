@@ -69,6 +69,11 @@ impl Verifier {
         &self.task
     }
 
+    /// The rule that `passed` means; `None` where there is only one way to be right.
+    pub fn rule(&self) -> Option<&str> {
+        self.rule.as_deref()
+    }
+
     /// Judges every `(problem, completion)`; `done(i, judged)` is called once for each, as results come, from any
     /// thread. Completions are cleaned already. Once `stop` is true the rest is left out.
     pub fn judge(

@@ -9,7 +9,8 @@ use super::chart::{self, Plot, Point, Series, Unit, number};
 use super::escape::html;
 use super::page::{Arm, percent};
 use super::read::{Headline, Run, numbers};
-use super::statistics::{auc, calibration, mcnemar, wilson};
+use super::statistics::{auc, calibration};
+use crate::evaluate::metric::{mcnemar, wilson};
 
 /// Words of a name: `fully_right` is "Fully right".
 pub(super) fn words(name: &str) -> String {

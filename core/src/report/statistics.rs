@@ -1,34 +1,4 @@
-//! The few statistics that the report computes itself: intervals, paired tests, ranking and calibration.
-
-/// Normal quantile of a 95 % interval.
-const Z: f64 = 1.959_963_984_540_054;
-
-/// Wilson's 95 % interval of a share `p` over `n` trials.
-pub(super) fn wilson(p: f64, n: f64) -> (f64, f64) {
-    if n <= 0.0 {
-        return (0.0, 1.0);
-    }
-    let z2 = Z * Z;
-    let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).max(0.0).sqrt();
-    ((middle - half).max(0.0), (middle + half).min(1.0))
-}
-
-/// McNemar's exact two-sided p for `gained` and `lost` discordant pairs.
-pub(super) fn mcnemar(gained: usize, lost: usize) -> f64 {
-    let (n, least) = (gained + lost, gained.min(lost));
-    if n == 0 {
-        return 1.0;
-    }
-    // Sum of binomial(n, i) / 2^n for i = 0..=least, in logarithms.
-    let mut log_term = -(n as f64) * std::f64::consts::LN_2;
-    let mut tail = log_term.exp();
-    for i in 1..=least {
-        log_term += ((n - i + 1) as f64).ln() - (i as f64).ln();
-        tail += log_term.exp();
-    }
-    (2.0 * tail).min(1.0)
-}
+//! The few statistics that the report computes itself: ranking and calibration.
 
 /// Area under the ROC curve: how often a right step scores above a wrong one, ties half. `None` without both kinds.
 pub(super) fn auc(scored: &[(f64, bool)]) -> Option<f64> {
@@ -82,17 +52,6 @@ pub(super) fn calibration(scored: &[(f64, bool)]) -> Vec<Bin> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn intervals_and_tests_agree_with_published_values() {
-        let (low, high) = wilson(0.5, 100.0);
-        assert!((low - 0.403_8).abs() < 1e-3 && (high - 0.596_2).abs() < 1e-3);
-        assert_eq!(wilson(0.0, 10.0).0, 0.0);
-        // binom.test(1, 10): p = 0.02148
-        assert!((mcnemar(9, 1) - 0.021_484_375).abs() < 1e-9);
-        assert_eq!(mcnemar(5, 5), 1.0);
-        assert!(mcnemar(2000, 1000) < 1e-70);
-    }
 
     #[test]
     fn ranking_counts_ties_half() {
