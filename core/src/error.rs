@@ -63,9 +63,26 @@ impl Error {
         Self::File { path: path.into(), message: message.into() }
     }
 
+    /// Whether only the row at hand is lost: a plugin failed on it and may do better on the next.
+    pub fn is_of_one_row(&self) -> bool {
+        matches!(self, Self::Plugin(error) if !error.is_fatal())
+    }
+
     /// A bad row; `line` counts from 1.
     pub fn row(path: impl Into<PathBuf>, line: usize, message: impl Into<String>) -> Self {
         Self::Row { path: path.into(), line, message: message.into() }
+    }
+}
+
+/// Parts what went wrong with one row, as its message, from what ends the stage.
+///
+/// # Errors
+/// What no other row would fare better with.
+pub fn per_row<T>(result: Result<T>) -> Result<std::result::Result<T, String>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) if error.is_of_one_row() => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
     }
 }
 

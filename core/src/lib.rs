@@ -20,6 +20,8 @@ pub mod run_dir;
 pub mod sample;
 pub mod simulate;
 pub mod stream;
+#[cfg(test)]
+mod toy;
 pub mod train;
 pub mod verify;
 pub mod work;

@@ -29,6 +29,10 @@ pub struct Sample {
     pub index: u64,
     /// What the policy read.
     pub prompt: String,
+    /// The bare question, where that is what a reward model's layout begins with: the task keeps no prompt of its own
+    /// (`extra.asked`) with the problem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// What it wrote, cleaned by the task.
     pub completion: String,
     /// Right by the rule that counts.
@@ -54,7 +58,8 @@ pub struct Sample {
     /// Whether later stages use it.
     #[serde(default)]
     pub kept: bool,
-    /// Why not: `duplicate of ID`, `quota`, `no verdict: …`, or the flaw that the equation filter found.
+    /// Why not: `duplicate of ID`, `quota`, `no verdict: …`, `failed: …` (a plugin's message), or the flaw that the
+    /// equation filter found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped_because: Option<String>,
     /// A false equation or the like that the task's signature names; the equation filter acts on it.
@@ -96,6 +101,8 @@ pub struct LabelledStep {
     pub start: usize,
     /// One past the last byte.
     pub end: usize,
+    /// Steps of one chunk share their rollouts.
+    pub chunk: u32,
     /// Rollouts that count: all up to the one that decided the label.
     pub tried: u32,
     /// Of these, the ones that ended right.
@@ -115,8 +122,12 @@ pub struct StepLabels {
     pub sample: String,
     /// The problem's id.
     pub problem: String,
-    /// What the reward model reads before the steps.
+    /// What the reward model reads before the steps: the prompt that the task keeps with the problem, or else the bare
+    /// question.
     pub prompt: String,
+    /// The bare question, where it is the prompt: a reward model's layout then begins with it in its own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// The text of each step.
     pub completions: Vec<String>,
     /// The label of each step.

@@ -1,8 +1,8 @@
 //! The verdict on completions: ask the task, run the program it asks for, ask the task to judge the outcome.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sipf_plugin::{Check, Execute, Limits, Problem, Program, RunVerdict, Task, Verdict};
@@ -127,6 +127,25 @@ impl Verifier {
                 done(*place, judged);
             }
         });
+    }
+
+    /// Judges all of them; the results come in the order of the items.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when `stop` was set before all were judged.
+    pub fn judge_all(&self, items: &[(&Problem, &str)], stop: &AtomicBool) -> Result<Vec<Result<Judged>>> {
+        let results: Vec<Mutex<Option<Result<Judged>>>> = items.iter().map(|_| Mutex::new(None)).collect();
+        self.judge(items, stop, &|place, judged| {
+            *results[place].lock().unwrap_or_else(PoisonError::into_inner) = Some(judged);
+        });
+        results
+            .into_iter()
+            .map(|result| match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Some(judged) => Ok(judged),
+                None if stop.load(Ordering::Relaxed) => Err(Error::Interrupted),
+                None => Ok(Err(Error::unusable("no verdict came back"))),
+            })
+            .collect()
     }
 
     /// Judges one completion.

@@ -44,6 +44,24 @@ pub struct Plan<'a> {
     pub lanes: usize,
 }
 
+/// Where a stage writes, and how wide it may work. The stage itself knows its units.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The stage's file; the journal lies beside it.
+    pub file: &'a Path,
+    /// What the stage is made from: a journal with another key is not gone on with.
+    pub key: &'a str,
+    /// Pieces in flight.
+    pub lanes: usize,
+}
+
+impl<'a> Target<'a> {
+    /// The plan for so many units.
+    pub fn plan(self, units: usize, piece: usize) -> Plan<'a> {
+        Plan { file: self.file, key: self.key, units, piece, lanes: self.lanes }
+    }
+}
+
 /// The journal of a stage's file.
 pub fn journal_path(file: &Path) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_os_string();

@@ -1,12 +1,13 @@
 //! Stage 4: alignment losses over rows (Eq. 7-8 for ORPO), one a file.
 //!
 //! Rows are read by [`rows`], tokenised by [`tokens`] and pushed through the decoder in one packed pass; a loss only
-//! sees the log-probabilities that came out. Which pairs are made of which paths is not decided here.
+//! sees the log-probabilities that came out. [`pairs`] makes the rows of scored paths (Eq. 6).
 
 mod bad_rows;
 mod dpo;
 mod objective;
 mod orpo;
+pub mod pairs;
 mod reference;
 mod rows;
 mod rpo;
@@ -20,6 +21,7 @@ pub use bad_rows::BadRows;
 pub use dpo::Dpo;
 pub use objective::{Half, PairLoss, PairObjective, PairSlopes, PairsOutcome};
 pub use orpo::{NllScope, Orpo};
+pub use pairs::{PairCounts, PairPolicy, PairSettings, Pairs};
 pub use reference::Reference;
 pub use rows::{PreferenceRow, SftRow};
 pub(crate) use rows::{format_of, text as row_text};

@@ -14,6 +14,8 @@ mod lanes;
 mod network;
 mod prefix;
 mod request;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod sequence;
 mod slots;
 mod stop;

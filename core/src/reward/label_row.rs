@@ -15,6 +15,8 @@ pub struct LabelRow {
     pub problem: String,
     /// What is asked.
     pub prompt: String,
+    /// The bare question, where that is the prompt: a reward model asks it in its own words.
+    pub question: Option<String>,
     /// The steps.
     pub steps: Vec<String>,
     /// A label for each: 0 wrong, 1 right, between them a share.
@@ -91,16 +93,25 @@ impl LabelRow {
         Ok(Self {
             problem: row.get("problem").and_then(Value::as_str).unwrap_or_default().to_owned(),
             prompt: row_text(row, "prompt", path, line)?.to_owned(),
+            question: row.get("question").and_then(Value::as_str).map(str::to_owned),
             steps,
             labels,
             place,
         })
     }
 
-    /// A problem that asks what the row's prompt asks.
+    /// A problem that asks what the row asks: its question, or else its prompt as it is.
     pub fn as_problem(&self) -> Problem {
-        Problem::new(self.problem.as_str(), self.prompt.as_str())
-            .extra(serde_json::json!({ "asked": self.prompt }))
+        asking(&self.problem, &self.prompt, self.question.as_deref())
+    }
+}
+
+/// A problem that stands for the one that a row of samples or labels was made of. Reward models lay it out as they would
+/// the task's own: around the bare `question`, or behind the `prompt` as it is.
+pub fn asking(id: &str, prompt: &str, question: Option<&str>) -> Problem {
+    match question {
+        Some(question) => Problem::new(id, question),
+        None => Problem::new(id, prompt).extra(serde_json::json!({ "asked": prompt })),
     }
 }
 

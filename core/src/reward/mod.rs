@@ -11,10 +11,12 @@ mod loss;
 mod net;
 mod objective;
 pub mod quality;
+mod score;
 #[cfg(test)]
 mod tests;
 
-pub use label_row::LabelRow;
+pub use label_row::{LabelRow, asking};
 pub use layout::Layout;
 pub use net::RewardNet;
 pub use objective::{PrmObjective, RowLayout};
+pub use score::{ScoreInput, run as score};

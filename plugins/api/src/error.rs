@@ -8,6 +8,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     message: String,
+    fatal: bool,
 }
 
 /// The result of every call a plugin answers.
@@ -16,13 +17,23 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error with this message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+        Self { message: message.into(), fatal: false }
+    }
+
+    /// An error after which the plugin is of no use any more: the host stops instead of dropping a row.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self { message: message.into(), fatal: true }
+    }
+
+    /// Whether every further call will fail too. Does not cross the plugin boundary: only hosts make such errors.
+    pub fn is_fatal(&self) -> bool {
+        self.fatal
     }
 
     /// The same error with `what: ` in front.
     #[must_use]
     pub fn context(self, what: impl fmt::Display) -> Self {
-        Self { message: format!("{what}: {}", self.message) }
+        Self { message: format!("{what}: {}", self.message), fatal: self.fatal }
     }
 
     /// The message.
@@ -47,7 +58,7 @@ impl From<&str> for Error {
 
 impl From<String> for Error {
     fn from(message: String) -> Self {
-        Self { message }
+        Self::new(message)
     }
 }
 

@@ -81,13 +81,16 @@ impl Library {
 
     /// Asks one thing. `None`: the plugin does not know the call, the host's default counts.
     fn ask<T: DeserializeOwned>(&self, export: &str, call: &str, mut request: Value) -> Result<Option<T>> {
-        let named = |message: String| {
+        let words = |message: String| {
             let file = self.path.file_name().unwrap_or_default().to_string_lossy();
             let who = if export.is_empty() { file.into_owned() } else { format!("{export} ({file})") };
-            sipf_plugin::Error::new(format!("plugin {who}, call {call}: {message}"))
+            format!("plugin {who}, call {call}: {message}")
         };
+        let named = |message: String| sipf_plugin::Error::new(words(message));
+        // What no other row would fare better with.
+        let fatal = |message: String| sipf_plugin::Error::fatal(words(message));
         if self.panics.load(Ordering::Relaxed) >= MAX_PANICS {
-            return Err(named(format!("not called any more, it panicked {MAX_PANICS} times")));
+            return Err(fatal(format!("not called any more, it panicked {MAX_PANICS} times")));
         }
         request["plugin"] = export.into();
         request["call"] = call.into();
@@ -104,8 +107,8 @@ impl Library {
                 Err(named(format!("panicked: {}", text())))
             }
             Some(Status::Unknown) => Ok(None),
-            Some(Status::Malformed) => Err(named(format!("could not read the request: {}", text()))),
-            None => Err(named(format!("broke the ABI: returned status {status}"))),
+            Some(Status::Malformed) => Err(fatal(format!("could not read the request: {}", text()))),
+            None => Err(fatal(format!("broke the ABI: returned status {status}"))),
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sipf_core::dataset;
-use sipf_core::reward::{Layout, RewardNet};
+use sipf_core::reward::{Layout, RewardNet, asking};
 use sipf_core::{Error, Result};
 use sipf_plugin::{DataFormat, Problem, RewardModel};
 
@@ -22,6 +22,8 @@ pub(super) struct PathRow {
     pub(super) first_wrong: Option<Option<usize>>,
     /// Labels of the steps, where the row has them.
     pub(super) labels: Option<Vec<f32>>,
+    /// `false` of a sample that no later stage uses.
+    pub(super) kept: bool,
 }
 
 fn format_of(path: &Path) -> DataFormat {
@@ -37,7 +39,12 @@ fn format_of(path: &Path) -> DataFormat {
 pub(super) fn read(path: &Path) -> Result<Vec<PathRow>> {
     let mut rows = Vec::new();
     dataset::read_rows(path, format_of(path), &mut |index, row| {
-        rows.push(parse(&row, index).map_err(|what| Error::row(path, index as usize + 1, what))?);
+        let mut made = parse(&row, index).map_err(|what| Error::row(path, index as usize + 1, what))?;
+        if let Some(question) = row.get("question").and_then(Value::as_str) {
+            made.problem = asking(&made.problem.id, question, Some(question));
+        }
+        made.kept = row.get("kept") != Some(&Value::Bool(false));
+        rows.push(made);
         Ok(true)
     })?;
     Ok(rows)
@@ -75,8 +82,7 @@ fn parse(row: &Value, index: u64) -> std::result::Result<PathRow, String> {
         }
         let first = Some(usize::try_from(label).ok());
         let mut row = path(name.clone(), Some(&name), problem, steps.join("\n"), steps, first, None);
-        // A bare question: the descriptor writes its own prompt around it.
-        row.problem.extra = Value::Null;
+        row.problem = asking(&name, problem, Some(problem));
         return Ok(row);
     }
     let (prompt, completion) = (
@@ -109,8 +115,8 @@ fn path(
     labels: Option<Vec<f32>>,
 ) -> PathRow {
     let id = problem.unwrap_or(&name).to_owned();
-    let problem = Problem::new(id, prompt).extra(json!({ "asked": prompt }));
-    PathRow { name, problem, completion, steps, first_wrong, labels }
+    let problem = asking(&id, prompt, None);
+    PathRow { name, problem, completion, steps, first_wrong, labels, kept: true }
 }
 
 /// Step scores of every path; steps beyond the longest sequence score 0.

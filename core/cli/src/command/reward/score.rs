@@ -41,7 +41,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .transpose()
         .map_err(|_| anyhow::anyhow!("--aggregate: mean, min, product or last"))?;
     let (net, reward) = args.trained.open()?;
-    let rows = read_all(&args.data, args.limit, paths::read)?;
+    let mut rows = read_all(&args.data, args.limit, paths::read)?;
+    let read = rows.len();
+    rows.retain(|row| row.kept);
     let progress = Progress::new("score", Some(rows.len() as u64), "paths");
     let scores = paths::scores(&net, &*reward, &rows, &progress)?;
     progress.finish();
@@ -60,7 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mean = total / count as f64;
     match args.json {
         true => exit::print_line(
-            &json!({ "rows_in": count, "rows_out": count, "steps": steps, "mean_reward": mean, "out": args.out }).to_string(),
+            &json!({ "rows_in": read, "rows_out": count, "steps": steps, "mean_reward": mean, "out": args.out }).to_string(),
         )?,
         false => exit::print_line(&format!("{count} paths, {steps} steps, mean reward {mean:.4}; {}", args.out.display()))?,
     }
