@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     write_text(&args.out, &out)?;
     let (count, steps) = (rows.len(), scores.iter().map(Vec::len).sum::<usize>());
-    let mean = total / count as f64;
+    let mean = total / count.max(1) as f64;
     match args.json {
         true => exit::print_line(
             &json!({ "rows_in": read, "rows_out": count, "steps": steps, "mean_reward": mean, "out": args.out }).to_string(),
