@@ -39,6 +39,7 @@ fn rows(golden: &Value, key: &str) -> Vec<LabelRow> {
         .enumerate()
         .map(|(number, row)| LabelRow {
             problem: String::new(),
+            question: None,
             prompt: row["prompt"].as_str().expect("text").to_owned(),
             steps: list(&row["completions"])
                 .iter()
@@ -65,6 +66,18 @@ fn objective(golden: &Value, key: &str, squash: bool) -> PrmObjective {
 
 fn golden_model() -> PathBuf {
     golden().join("classifier")
+}
+
+#[test]
+fn a_row_with_its_question_is_laid_out_as_the_problem_and_one_without_as_its_prompt() {
+    let asks = |row: &LabelRow| {
+        let problem = row.as_problem();
+        (problem.question, problem.extra["asked"].as_str().map(str::to_owned))
+    };
+    let row = LabelRow { prompt: "1 + 1?".into(), question: Some("1 + 1?".into()), ..LabelRow::default() };
+    assert_eq!(asks(&row), ("1 + 1?".into(), None));
+    let row = LabelRow { prompt: "Q: 1 + 1?\n".into(), ..LabelRow::default() };
+    assert_eq!(asks(&row), ("Q: 1 + 1?\n".into(), Some("Q: 1 + 1?\n".into())));
 }
 
 #[test]
