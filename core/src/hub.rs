@@ -154,6 +154,13 @@ impl Hub {
         Ok(folder.join("snapshots").join(&listing.commit))
     }
 
+    /// A model's folder in the cache, whole; `None` where something would have to be downloaded.
+    pub fn cached_model(&self, repository: &str, revision: &str) -> Option<PathBuf> {
+        let remote = Remote { kind: Kind::Model, repository, revision, path: "config.json", sha256: None };
+        check_path(&remote).ok()?;
+        self.snapshot_folder(&remote).filter(|folder| is_whole_model(folder))
+    }
+
     /// What a repository holds at a revision.
     ///
     /// # Errors

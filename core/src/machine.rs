@@ -69,6 +69,34 @@ pub fn half_precision() -> DType {
     DType::BF16
 }
 
+/// The type that weights have on a device: f32 on the CPU, 16 bits elsewhere.
+pub fn weights_type(device: &Device) -> DType {
+    if device.is_cpu() { DType::F32 } else { half_precision() }
+}
+
+/// Memory of this machine in bytes; `None` where the system does not tell.
+pub fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// Products and sums a second of this machine's matrix product now, in FLOP/s: measured for a twentieth of a second.
+///
+/// # Errors
+/// What the device says.
+pub fn flops_per_second(device: &Device) -> Result<f64> {
+    const SIDE: usize = 384;
+    let a = candle_core::Tensor::ones((SIDE, SIDE), DType::F32, device)?;
+    a.matmul(&a)?;
+    let (started, mut count) = (std::time::Instant::now(), 0.0);
+    while started.elapsed().as_secs_f64() < 0.05 {
+        a.matmul(&a)?.sum_all()?.to_scalar::<f32>()?;
+        count += 1.0;
+    }
+    Ok(count * 2.0 * (SIDE as f64).powi(3) / started.elapsed().as_secs_f64())
+}
+
 fn missing(name: &str, error: &candle_core::Error) -> Error {
     Error::unusable(format!(
         "device {name} cannot be used: {error}; build with the feature for it, or give --device cpu"

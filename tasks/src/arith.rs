@@ -55,6 +55,7 @@ fn card(name: &str, summary: &str) -> TaskCard {
         .stop(["\nQ:"])
         .max_tokens(MAX_TOKENS)
         .equation_filter("off")
+        .bundles("strong", "tiny-strong")
         .runs_with("tiny", "prm-tiny", "tiny")
 }
 

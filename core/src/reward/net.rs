@@ -139,6 +139,11 @@ impl RewardNet {
         self.max_length
     }
 
+    /// Number of the base's weights.
+    pub fn parameters(&self) -> usize {
+        self.decoder.config().parameters()
+    }
+
     /// Sets the longest sequence.
     pub fn set_max_length(&mut self, tokens: usize) {
         self.max_length = tokens;

@@ -164,6 +164,13 @@ impl TaskCard {
         self
     }
 
+    /// Names the bundled model that plays a role (`strong`: simulator and reward base) for this task.
+    #[must_use]
+    pub fn bundles(mut self, role: &str, model: &str) -> Self {
+        self.bundled.insert(role.into(), model.into());
+        self
+    }
+
     /// Sets what `sipf run` uses where no flag says otherwise.
     #[must_use]
     pub fn runs_with(mut self, model: &str, reward: &str, recipe: &str) -> Self {
