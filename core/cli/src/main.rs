@@ -5,6 +5,9 @@ mod command;
 mod exit;
 mod interrupt;
 mod open;
+mod recipe;
+mod requirements;
+mod settings;
 mod source;
 mod training;
 

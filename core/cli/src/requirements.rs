@@ -132,7 +132,8 @@ pub(crate) fn check(flags: &RunFlags, resolved: &Resolved) -> anyhow::Result<()>
                 .filter(|_| device.is_cpu())
                 .map_or(String::new(), |there| format!("; this machine has {}", gigabytes(there as f64)))
         ));
-        lines.push(format!("  time         about {} on this machine", plan::duration(estimate.total.seconds)));
+        lines
+            .push(format!("  time         about {} on this machine", plan::duration(estimate.total.seconds)));
     }
     let short_of_memory = device.is_cpu()
         && estimate
@@ -166,7 +167,9 @@ fn is_large(models: &[Needed<'_>]) -> bool {
 fn smaller(flags: &RunFlags, resolved: &Resolved) -> String {
     let options = dataset::DataOptions { data: flags.data.clone(), limit: Some(1), skip_bad_rows: true };
     let card = resolved.task.card();
-    let there = [Split::Train, Split::Test].iter().all(|split| dataset::load(&*resolved.task, *split, &options).is_ok());
+    let there = [Split::Train, Split::Test]
+        .iter()
+        .all(|split| dataset::load(&*resolved.task, *split, &options).is_ok());
     let task = match (there, card.domain) {
         (true, _) => flags.task.clone().unwrap_or(card.name),
         (false, Domain::Code) => "pyfunc".to_owned(),

@@ -139,9 +139,8 @@ impl RunFlags {
         let task_name = self.task.clone().or_else(|| said("task")).unwrap_or_else(|| DEFAULT_TASK.into());
         let task = registry.task(&task_name).context("--task")?;
         let card = task.card();
-        let wanted = said("reward-model")
-            .or_else(|| card.reward.clone())
-            .unwrap_or_else(|| DEFAULT_REWARD.into());
+        let wanted =
+            said("reward-model").or_else(|| card.reward.clone()).unwrap_or_else(|| DEFAULT_REWARD.into());
         let reward = self.plugins.reward(&wanted).context("--plugin")?;
         let transfer = card
             .transfer
@@ -154,8 +153,8 @@ impl RunFlags {
             None => layers.extend(self.recipe_layer(&card)?),
         }
         if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("--config {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
             layers.push(Layer::of_toml(path.display().to_string(), &text)?);
         }
         layers.push(self.flag_layer()?);
@@ -240,7 +239,8 @@ impl RunFlags {
         let strong = card.bundled.get("strong").cloned().unwrap_or_else(|| POLICY.to_owned());
         for name in [&mut config.simulator, &mut config.reward_base] {
             if *name == TINY || name.is_empty() {
-                *name = if *name == TINY || config.model == TINY { strong.clone() } else { POLICY.to_owned() };
+                *name =
+                    if *name == TINY || config.model == TINY { strong.clone() } else { POLICY.to_owned() };
             }
         }
         ensure!(
@@ -280,7 +280,8 @@ fn card_layer(card: &TaskCard, reward: &dyn RewardModel) -> Layer {
     let mut layer = Layer::new("card");
     layer.set_some("model", card.model.clone());
     layer.set("sample.temperature", f64::from(card.temperature));
-    let simulator = if card.simulator_temperature > 0.0 { card.simulator_temperature } else { card.temperature };
+    let simulator =
+        if card.simulator_temperature > 0.0 { card.simulator_temperature } else { card.temperature };
     layer.set("simulate.temperature", f64::from(simulator));
     layer.set("simulate.max-chance", f64::from(card.max_chance));
     for section in ["sample", "simulate", "evaluate"] {

@@ -5,6 +5,7 @@
 //! that docs/run-folder.md names.
 
 mod data;
+mod likelihood;
 mod models;
 mod plan;
 mod stages;
@@ -18,7 +19,7 @@ use serde_json::{Map, Value};
 use sipf_plugin::{Execute, RewardModel, Task};
 
 pub use models::Place;
-pub use plan::{PlannedStage, WorkPlan, plan};
+pub use plan::{PlannedStage, Weights, WorkPlan, plan};
 
 use crate::config::RunConfig;
 use crate::report;

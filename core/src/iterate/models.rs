@@ -38,9 +38,9 @@ impl Place {
         Engine::new(decoder, tokenizer, options)
     }
 
-    /// An engine over a model folder as it is.
-    pub(super) fn engine_of(&self, folder: &Path) -> Result<Engine> {
-        self.engine(&Decoder::load(folder, &self.options(Trainable::Frozen, 0))?, folder)
+    /// A model folder for sampling.
+    pub(super) fn load(&self, folder: &Path) -> Result<Decoder> {
+        Decoder::load(folder, &self.options(Trainable::Frozen, 0))
     }
 }
 

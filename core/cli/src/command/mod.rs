@@ -5,10 +5,12 @@ mod bench;
 mod completions;
 mod generate;
 mod model;
+pub(crate) mod plan;
 mod plugin;
 mod probe;
 mod report;
 mod reward;
+mod run;
 mod sandbox;
 mod sft;
 mod task;
@@ -39,6 +41,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Train on preference pairs: ORPO, DPO, RPO, or the chosen halves alone
     Align(align::Args),
+    /// Run the whole loop: sample, simulate, reward, align, evaluate, again and again
+    Run(run::Args),
+    /// What a run would cost, stage by stage
+    Plan(plan::Args),
     /// Measure this machine: figures as JSON
     Bench(bench::Args),
     /// Complete prompts
@@ -68,6 +74,8 @@ pub(crate) enum Command {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Align(args) => align::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Model(args) => model::run(&args),

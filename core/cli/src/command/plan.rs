@@ -115,7 +115,15 @@ fn print(plan: &WorkPlan) -> anyhow::Result<()> {
 fn short(value: f64) -> String {
     let units = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     match units.iter().find(|(size, _)| value >= *size) {
-        Some((size, unit)) => format!("{:.3}", value / size).chars().take(4).collect::<String>().trim_end_matches('.').to_owned() + unit,
+        Some((size, unit)) => {
+            format!("{:.3}", value / size)
+                .chars()
+                .take(4)
+                .collect::<String>()
+                .trim_end_matches('.')
+                .to_owned()
+                + unit
+        }
         None => format!("{value:.0}"),
     }
 }

@@ -62,7 +62,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     requirements::check(&args.flags, &resolved)?;
     let default = || {
-        let method = serde_json::to_value(config.method).ok().and_then(|name| name.as_str().map(str::to_owned));
+        let method =
+            serde_json::to_value(config.method).ok().and_then(|name| name.as_str().map(str::to_owned));
         Path::new(RUNS).join(format!("{}-{}-{}", config.task, method.unwrap_or_default(), config.seed))
     };
     let folder = args.run_dir.clone().or(resumed).unwrap_or_else(default);

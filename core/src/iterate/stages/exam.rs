@@ -27,7 +27,7 @@ impl Stages<'_> {
         }
         let reward = self.run.finished("reward").filter(|_| config.method.uses_reward());
         if let Some(reward) = &reward {
-            inputs = inputs.with("reward", super::paths::reward_hash(reward)?);
+            inputs = inputs.with("reward", super::reward::reward_hash(reward)?);
         }
         let with_reward = reward.is_some_and(|reward| reward.rows > 0 || !reward.files.is_empty());
         self.stage(&name.clone(), &settings, inputs, |shared, key| {

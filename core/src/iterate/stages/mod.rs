@@ -23,9 +23,6 @@ use crate::run_dir::{Finished, Made, RunDir, StageInputs};
 use crate::verify::Verifier;
 use crate::{AtPath, Result, work};
 
-/// Questions, or paths, of a piece of work: what is lost at most when a run is killed.
-const PIECE: usize = 96;
-
 /// An open run and what its stages share.
 pub(super) struct Stages<'a> {
     run: &'a mut RunDir,
