@@ -12,7 +12,7 @@ use crate::iterate::POLICY;
 use crate::iterate::likelihood;
 use crate::model::{LoadOptions, Trainable};
 use crate::record::{self, Pair, Sample, ScoredPath, StepLabels};
-use crate::reward::{RewardNet, score};
+use crate::reward::{self, RewardNet};
 use crate::run_dir::{Made, StageInputs};
 use crate::sample::{self, Quota, SampleCounts, SampleInput, quota};
 use crate::simulate::{self, LabelCounts, SimulateInput};
@@ -145,7 +145,7 @@ impl Stages<'_> {
             let known: BTreeSet<&str> = scored_before.iter().map(|row| row.sample.as_str()).collect();
             let new: Vec<Sample> =
                 samples.iter().filter(|sample| !known.contains(sample.id.as_str())).cloned().collect();
-            let input = score::ScoreInput {
+            let input = reward::ScoreInput {
                 net: &net.frozen()?,
                 reward: &*shared.parts.reward,
                 problems: &shared.data.questions,
@@ -154,7 +154,7 @@ impl Stages<'_> {
             let kept = new.iter().filter(|sample| sample.kept).count();
             let progress = shared.progress(&format!("iter-{iteration}/score"), kept, "paths");
             let target = Target { file: &path, key, lanes: 1 };
-            let units = score::run(&input, target, shared.stop, &progress)?;
+            let units = reward::score(&input, target, shared.stop, &progress)?;
             progress.finish();
             let mut rows = scored_before;
             rows.extend(units.into_iter().flat_map(|unit| unit.rows));

@@ -102,17 +102,18 @@ fn label_row(row: &StepLabels) -> LabelRow {
         prompt: row.prompt.clone(),
         steps: row.completions.clone(),
         labels: row.labels.iter().map(|label| label.value()).collect(),
+        question: row.question.clone(),
         place: row.sample.clone(),
     }
 }
 
 impl Shared<'_> {
-    fn reward_options(&self, trainable: Trainable) -> LoadOptions {
+    pub(super) fn reward_options(&self, trainable: Trainable) -> LoadOptions {
         let place = &self.parts.place;
         LoadOptions { device: place.device.clone(), dtype: place.dtype, trainable, seed: self.config.seed }
     }
 
-    fn reward_base_folder(
+    pub(super) fn reward_base_folder(
         &self,
         supervised: &Policy,
         scratch: &std::path::Path,
