@@ -38,7 +38,7 @@ const KS: [usize; 10] = [1, 2, 4, 5, 8, 10, 16, 32, 64, 100];
 
 /// How to evaluate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct EvaluateSettings {
     /// Whether to answer at temperature 0, once.
     pub greedy: bool,
