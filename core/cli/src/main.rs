@@ -9,6 +9,7 @@ mod recipe;
 mod requirements;
 mod settings;
 mod source;
+mod stage;
 mod training;
 
 use std::process::ExitCode;

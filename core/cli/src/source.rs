@@ -28,6 +28,17 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// A model that other flags name.
+    pub(crate) fn of(model: &str, adapter: Option<&Path>, device: &str, threads: Option<usize>) -> Self {
+        Self {
+            model: model.to_owned(),
+            opened: OnceLock::new(),
+            adapter: adapter.map(Path::to_path_buf),
+            device: device.to_owned(),
+            threads,
+        }
+    }
+
     /// The folder of the model: looked up, unpacked or downloaded by the first call.
     pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
         let opened = match self.opened.get() {

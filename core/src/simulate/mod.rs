@@ -205,6 +205,15 @@ impl Stage<'_> {
     }
 }
 
+/// The rollouts that K from every chunk would be.
+pub fn most_rollouts(paths: &[Path<'_>], settings: &SimulateSettings) -> u64 {
+    let of_path = |path: &Path<'_>| match path {
+        Path::Gold { .. } => 0,
+        Path::Drawn { sample, .. } => chunk::chunks(&sample.completion, &sample.steps).len(),
+    };
+    paths.iter().map(of_path).sum::<usize>() as u64 * u64::from(settings.rollouts)
+}
+
 fn name(path: &Path<'_>) -> String {
     match path {
         Path::Gold { problem } => format!("{}#gold", problem.id),

@@ -1,16 +1,30 @@
-//! `sipf align`: preference training on pairs.
+//! `sipf align`: preference training on pairs; `sipf align pairs` makes them.
 
+mod pairs;
 mod train;
 
 use std::process::ExitCode;
 
+use clap::Subcommand;
+
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
     #[command(flatten)]
     train: train::Args,
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make preference pairs of scored samples
+    Pairs(pairs::Args),
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    train::run(&args.train)
+    match &args.action {
+        Some(Action::Pairs(args)) => pairs::run(args),
+        None => train::run(&args.train),
+    }
 }

@@ -11,8 +11,10 @@ mod probe;
 mod report;
 mod reward;
 mod run;
+mod sample;
 mod sandbox;
 mod sft;
+mod simulate;
 mod task;
 mod verify;
 
@@ -63,8 +65,12 @@ pub(crate) enum Command {
     Sandbox(sandbox::Args),
     /// Train, use and measure reward models
     Reward(reward::Args),
+    /// Draw paths of a task's questions, judge and sift them
+    Sample(sample::Args),
     /// Supervised fine-tuning on rows
     Sft(sft::Args),
+    /// Label the steps of paths by rollouts
+    Simulate(simulate::Args),
     /// Which tasks there are, and what one of them is
     Task(task::Args),
     #[command(name = "__probe", hide = true)]
@@ -85,7 +91,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Plugin(args) => plugin::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),
         Command::Reward(args) => reward::run(&args),
+        Command::Sample(args) => sample::run(&args),
         Command::Sft(args) => sft::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Task(args) => task::run(&args),
         Command::Probe(args) => probe::run(&args),
     }
