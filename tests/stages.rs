@@ -135,7 +135,7 @@ fn settings_come_from_flags_over_config_over_the_card() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("run.toml");
     std::fs::write(&config, "model = \"m\"\n[sample]\nwave = 5\ntemperature = 0.5\n").unwrap();
-    let plan = "sample --task gsm8k --model tiny --dry-run --max-attempts 7 --temperature 0.25 --config";
+    let plan = "sample --task gsm8k --model tiny --dry-run --max-attempts 7 --temperature 0.3 --config";
     let fixtures = sipf_tests::workspace().join("tasks/fixtures/gsm8k.jsonl");
     let mut command = sipf();
     let told = summary(command.args(plan.split(' ')).arg(&config).arg("--data").arg(fixtures));
@@ -143,7 +143,7 @@ fn settings_come_from_flags_over_config_over_the_card() {
         let setting = &told["settings"][key];
         (setting["value"].to_string(), setting["from"].as_str().unwrap().to_owned())
     };
-    assert_eq!(setting("temperature"), ("0.25".into(), "flag".into()));
+    assert_eq!(setting("temperature"), ("0.3".into(), "flag".into()));
     assert_eq!(setting("wave"), ("5".into(), "config".into()));
     assert_eq!(setting("equation-filter"), ("\"both\"".into(), "card".into()));
     assert_eq!(setting("top-p"), ("1.0".into(), "default".into()));

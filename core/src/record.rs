@@ -229,6 +229,14 @@ pub struct Pair {
     pub more: Map<String, Value>,
 }
 
+/// Serialises a setting as people write it: 0.3, not 0.30000001192092896.
+///
+/// # Errors
+/// What the format says.
+pub(crate) fn as_written<S: serde::Serializer>(value: &f32, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_f64(value.to_string().parse().unwrap_or_else(|_| f64::from(*value)))
+}
+
 /// Reads a JSONL file.
 ///
 /// # Errors
@@ -283,6 +291,14 @@ mod tests {
             .expect("written");
         let error = read::<Pair>(&path).expect_err("a bad row").to_string();
         assert!(error.contains("line 2") && error.contains("chosen"), "{error}");
+    }
+
+    #[test]
+    fn settings_are_written_as_people_write_them() {
+        #[derive(Serialize)]
+        struct Settings(#[serde(serialize_with = "as_written")] f32);
+        let text = |value| serde_json::to_string(&Settings(value)).expect("text");
+        assert_eq!([0.3, 1.0, 0.0, 1e-7].map(text), ["0.3", "1.0", "0.0", "1e-7"]);
     }
 
     #[test]

@@ -54,10 +54,12 @@ impl std::str::FromStr for PairPolicy {
 #[serde(default, rename_all = "kebab-case")]
 pub struct PairSettings {
     /// How much better the chosen path's reward is at least (eta in Eq. 6).
+    #[serde(serialize_with = "crate::record::as_written")]
     pub margin: f32,
     /// Which two paths of a question make a pair.
     pub policy: PairPolicy,
     /// What every step of a chosen path scores at least; only `outcome_and_margin` asks.
+    #[serde(serialize_with = "crate::record::as_written")]
     pub step_floor: f32,
     /// Pairs of a question at most; 0: all.
     pub pairs_per_question: usize,

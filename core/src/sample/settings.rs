@@ -54,8 +54,10 @@ impl std::str::FromStr for EquationFilter {
 #[serde(default, rename_all = "kebab-case")]
 pub struct SampleSettings {
     /// What logits are divided by.
+    #[serde(serialize_with = "crate::record::as_written")]
     pub temperature: f32,
     /// Keep the most likely tokens that hold this much probability together; 1 keeps all.
+    #[serde(serialize_with = "crate::record::as_written")]
     pub top_p: f32,
     /// Keep this many of the most likely tokens; 0 keeps all.
     pub top_k: usize,

@@ -32,8 +32,10 @@ pub struct SimulateSettings {
     /// Labels are the share of right rollouts; implies all K of them.
     pub soft_labels: bool,
     /// What logits are divided by.
+    #[serde(serialize_with = "crate::record::as_written")]
     pub temperature: f32,
     /// Keep the most likely tokens that hold this much probability together; 1 keeps all.
+    #[serde(serialize_with = "crate::record::as_written")]
     pub top_p: f32,
     /// Keep this many of the most likely tokens; 0 keeps all.
     pub top_k: usize,
@@ -42,6 +44,7 @@ pub struct SimulateSettings {
     /// Texts that end a rollout; none given: the task's.
     pub stop: Vec<String>,
     /// Leave out problems that a blind guess gets right more often than this.
+    #[serde(serialize_with = "crate::record::as_written")]
     pub max_chance: f32,
     /// Paths labelled of a question, right and wrong ones in turn; 0: all.
     pub paths_per_question: usize,
