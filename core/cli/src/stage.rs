@@ -106,8 +106,15 @@ impl StageFlags {
         }
         let tree: Map<String, Value> =
             merged.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
-        let settings = serde_json::from_value(Value::Object(tree)).context("settings")?;
-        let shown = merged.into_iter().map(|(key, (value, origin))| (key, value, origin)).collect();
+        let settings: T = serde_json::from_value(Value::Object(tree)).context("settings")?;
+        let mut written = object(&settings)?;
+        let shown = merged
+            .into_iter()
+            .map(|(key, (_, origin))| {
+                let value = written.remove(&key).unwrap_or_default();
+                (key, value, origin)
+            })
+            .collect();
         Ok(Settled { settings, said, shown })
     }
 

@@ -191,7 +191,7 @@ fn later_iterations_draw_anew_and_keep_nothing_twice() {
     let earlier = |row: &Sample| {
         first.iter().any(|old| old.kept && old.problem == row.problem && old.completion == row.completion)
     };
-    assert!(second.iter().any(|row| earlier(row)));
+    assert!(second.iter().any(earlier));
     for row in &second {
         assert_eq!(row.iteration, 1);
         assert!(!(row.kept && earlier(row)), "{} was kept before", row.id);
