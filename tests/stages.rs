@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sipf_tests::{run, run_well, sipf};
+use sipf_tests::{run, run_well, sipf, skipped, workspace};
 
 fn rows(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
@@ -49,6 +49,10 @@ fn simulate(samples: &Path, out: &Path) -> Command {
 #[test]
 #[cfg(unix)]
 fn each_stage_reads_what_the_one_before_wrote_and_a_stopped_one_goes_on_to_the_same_bytes() {
+    let weights = workspace().join("core/assets/tiny/model.safetensors");
+    if std::fs::metadata(weights).unwrap().len() == 0 {
+        return skipped("tiny-strong is not trained in this checkout (docs/recipes/tiny-strong.md)");
+    }
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let bytes = |name: &str| std::fs::read(at(name)).unwrap();
@@ -136,7 +140,7 @@ fn settings_come_from_flags_over_config_over_the_card() {
     let config = folder.path().join("run.toml");
     std::fs::write(&config, "model = \"m\"\n[sample]\nwave = 5\ntemperature = 0.5\n").unwrap();
     let plan = "sample --task gsm8k --model tiny --dry-run --max-attempts 7 --temperature 0.3 --config";
-    let fixtures = sipf_tests::workspace().join("tasks/fixtures/gsm8k.jsonl");
+    let fixtures = workspace().join("tasks/fixtures/gsm8k.jsonl");
     let mut command = sipf();
     let told = summary(command.args(plan.split(' ')).arg(&config).arg("--data").arg(fixtures));
     let setting = |key: &str| {
