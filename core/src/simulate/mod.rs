@@ -1,7 +1,7 @@
 //! Stage 2: roll out from every step of a subset of the paths and label the step by how the rollouts end (Eq. 2-3).
 //!
 //! Rollouts of a step are numbered, each with a random stream of its own, and a step's rollouts stop with the one that
-//! decides its label ([`tally`]): the label is that of all K, whatever ran at the same time. A piece works in rounds, so
+//! decides its label (`tally.rs`): the label is that of all K, whatever ran at the same time. A piece works in rounds, so
 //! that what every undecided step needs next is one batch for the generator, whose cache holds the prefixes, and one for
 //! the sandbox.
 
