@@ -219,8 +219,9 @@ impl Hub {
         let parent = path.parent().unwrap_or(&folder);
         std::fs::create_dir_all(parent).at(parent)?;
         let name = blob.file_name().unwrap_or_default();
-        let staged = parent.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-        let _ = std::fs::remove_file(&staged);
+        // Threads and processes may link the same file at once: each in a folder of its own, then moved into place.
+        let own = tempfile::Builder::new().prefix(".link-").tempdir_in(parent).at(parent)?;
+        let staged = own.path().join("blob");
         #[cfg(unix)]
         {
             let up = "../".repeat(2 + remote.path.matches('/').count());

@@ -25,6 +25,12 @@ pub fn use_threads(threads: Option<usize>) -> Result<usize> {
     Ok(rayon::current_num_threads())
 }
 
+/// Runs `work` on a thread of the pool. From outside of it, every parallel operation wakes a thread and waits for it;
+/// from inside it only splits the work.
+pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 /// The device that `auto`, `cpu`, `cuda`, `cuda:N` or `metal` names, and why it was taken.
 ///
 /// # Errors

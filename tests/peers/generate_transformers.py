@@ -1,7 +1,7 @@
 """Tokens a second of transformers.generate, on the checkpoints that `sipf bench generate` runs.
 
     python tests/peers/generate_transformers.py --make ckpt/1m --size 1m     # a random Llama checkpoint
-    sipf bench generate --model ckpt/1m --threads 1
+    sipf bench generate --model ckpt/1m --threads 1 --json
     OMP_NUM_THREADS=1 python tests/peers/generate_transformers.py --model ckpt/1m
 
 Prompts are random ids of one length, no token ends a sequence, sampling at T=1 without filters: what `sipf bench

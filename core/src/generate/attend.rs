@@ -155,19 +155,49 @@ unsafe fn one_body<L: Lanes>(
             }
             head += many;
         }
-        for head in 0..heads {
-            let s = &mut scratch[head * stride..(head + 1) * stride];
-            let shares = softmax::<L>(&mut s[..stride - WIDTH]);
-            let out = &mut out[head * hd..(head + 1) * hd];
+        let mut head = 0;
+        while head < heads {
+            let many = match heads - head {
+                4.. => 4,
+                2.. => 2,
+                _ => 1,
+            };
+            let mut shares = [0.0; 4];
+            let s = &mut scratch[head * stride..(head + many) * stride];
+            for (share, row) in shares.iter_mut().zip(s.chunks_exact_mut(stride)) {
+                *share = softmax::<L>(&mut row[..stride - WIDTH]);
+            }
+            let out = &mut out[head * hd..(head + many) * hd];
             let mut from = 0;
             while from < hd {
-                from += match hd - from {
-                    64.. => weigh::<L, 4>(layer.values, row.chain, &place, s, shares, from, out),
-                    32.. => weigh::<L, 2>(layer.values, row.chain, &place, s, shares, from, out),
-                    16.. => weigh::<L, 1>(layer.values, row.chain, &place, s, shares, from, out),
-                    _ => weigh_rest(layer.values, row.chain, &place, s, shares, from, out),
+                let vectors = (hd - from).div_ceil(WIDTH).min(4);
+                let sum = Sum {
+                    values: layer.values,
+                    chain: row.chain,
+                    place: &place,
+                    weights: s,
+                    stride,
+                    shares,
+                    from,
                 };
+                // Spelled out, so that each is compiled into this function and with its instruction set.
+                match (many, vectors) {
+                    (4, 4) => weigh::<L, 4, 4>(&sum, out),
+                    (4, 3) => weigh::<L, 4, 3>(&sum, out),
+                    (4, 2) => weigh::<L, 4, 2>(&sum, out),
+                    (4, _) => weigh::<L, 4, 1>(&sum, out),
+                    (2, 4) => weigh::<L, 2, 4>(&sum, out),
+                    (2, 3) => weigh::<L, 2, 3>(&sum, out),
+                    (2, 2) => weigh::<L, 2, 2>(&sum, out),
+                    (2, _) => weigh::<L, 2, 1>(&sum, out),
+                    (_, 4) => weigh::<L, 1, 4>(&sum, out),
+                    (_, 3) => weigh::<L, 1, 3>(&sum, out),
+                    (_, 2) => weigh::<L, 1, 2>(&sum, out),
+                    (_, _) => weigh::<L, 1, 1>(&sum, out),
+                }
+                from += vectors * WIDTH;
             }
+            head += many;
         }
     }
 }
@@ -318,70 +348,62 @@ pub(super) fn tree_sum(lanes: &[f32; WIDTH]) -> f32 {
     sums[0]
 }
 
-/// Weighted sum of values, `V` vectors of a head from number `from`; returns how many numbers that is.
+/// What a weighted sum of values reads.
+struct Sum<'a> {
+    values: &'a [f32],
+    chain: &'a Chain,
+    place: &'a Place,
+    /// Rows of `stride` weights, one a query head.
+    weights: &'a [f32],
+    stride: usize,
+    /// What each row's sum is multiplied by.
+    shares: [f32; 4],
+    /// First number of a head.
+    from: usize,
+}
+
+/// Weighted sums of values for `R` query heads, `V` vectors of a head from number `from`. The last vector may reach past
+/// the head, into the next row; what it adds up there is dropped.
 ///
 /// # Safety
 /// The instruction set of `L` is there.
 #[inline(always)]
-unsafe fn weigh<L: Lanes, const V: usize>(
-    values: &[f32],
-    chain: &Chain,
-    place: &Place,
-    weights: &[f32],
-    share: f32,
-    from: usize,
-    out: &mut [f32],
-) -> usize {
+unsafe fn weigh<L: Lanes, const R: usize, const V: usize>(sum: &Sum<'_>, out: &mut [f32]) {
+    let Sum { values, chain, place, weights, stride, shares, from } = *sum;
     let hd = place.hd;
-    assert!(from + V * WIDTH <= hd && out.len() == hd);
-    // SAFETY: a stretch lies in one block, so its rows are `many * hd` numbers from the first; V vectors fit in a row.
+    assert!(weights.len() == R * stride && out.len() == R * hd && from < hd);
+    // SAFETY: a stretch lies in one block, so its rows follow each other; `rows` holds V vectors from the last of them
+    // on; weights of a stretch lie inside their row.
     unsafe {
-        let mut sums = [L::splat(0.0); V];
+        let mut sums = [[L::splat(0.0); V]; R];
         place.stretches(chain, |slot, many, at| {
-            let base = place.base(slot) + slot % WIDTH * hd;
-            let rows = &values[base..base + many * hd];
-            let weights = &weights[at..at + many];
-            for (j, weight) in weights.iter().enumerate() {
-                let weight = L::splat(*weight);
+            let base = place.base(slot) + slot % WIDTH * hd + from;
+            let rows = &values[base..base + (many - 1) * hd + V * WIDTH];
+            assert!(at + many <= stride);
+            for j in 0..many {
+                let mut row = [L::splat(0.0); V];
                 for v in 0..V {
-                    let value = L::load(rows.as_ptr().add(j * hd + from + v * WIDTH));
-                    sums[v] = value.fma(weight, sums[v]);
+                    row[v] = L::load(rows.as_ptr().add(j * hd + v * WIDTH));
+                }
+                for r in 0..R {
+                    let weight = L::splat(*weights.get_unchecked(r * stride + at + j));
+                    for v in 0..V {
+                        sums[r][v] = row[v].fma(weight, sums[r][v]);
+                    }
                 }
             }
         });
-        for v in 0..V {
-            sums[v].mul(L::splat(share)).store(out.as_mut_ptr().add(from + v * WIDTH));
-        }
-    }
-    V * WIDTH
-}
-
-/// [`weigh`] for what is left of a head that is no multiple of sixteen.
-#[inline(always)]
-fn weigh_rest(
-    values: &[f32],
-    chain: &Chain,
-    place: &Place,
-    weights: &[f32],
-    share: f32,
-    from: usize,
-    out: &mut [f32],
-) -> usize {
-    let hd = place.hd;
-    let mut sums = [0.0f32; WIDTH];
-    let sums = &mut sums[..hd - from];
-    place.stretches(chain, |slot, many, at| {
-        let base = place.base(slot) + slot % WIDTH * hd;
-        for (row, weight) in values[base..base + many * hd].chunks_exact(hd).zip(&weights[at..at + many]) {
-            for (sum, value) in sums.iter_mut().zip(&row[from..]) {
-                *sum += weight * value;
+        for r in 0..R {
+            for v in 0..V {
+                let mut lanes = [0.0f32; WIDTH];
+                sums[r][v].mul(L::splat(shares[r])).store(lanes.as_mut_ptr());
+                let to = &mut out[r * hd..(r + 1) * hd];
+                let start = from + v * WIDTH;
+                let end = (start + WIDTH).min(hd);
+                to[start..end].copy_from_slice(&lanes[..end - start]);
             }
         }
-    });
-    for (out, sum) in out[from..].iter_mut().zip(sums.iter()) {
-        *out = sum * share;
     }
-    hd - from
 }
 
 #[cfg(test)]

@@ -37,9 +37,9 @@ impl Pool {
         let width = shape.kv_heads * shape.head_dim;
         debug_assert!(slots.is_multiple_of(WIDTH));
         let layers = if device.is_cpu() {
-            Layers::Host(
-                (0..shape.layers).map(|_| (vec![0.0; slots * width], vec![0.0; slots * width])).collect(),
-            )
+            // A vector may reach past the end of the last row of values.
+            let pair = |_| (vec![0.0; slots * width], vec![0.0; slots * width + WIDTH]);
+            Layers::Host((0..shape.layers).map(pair).collect())
         } else {
             let zeros = || Tensor::zeros((slots, width), dtype, device);
             let pairs: candle_core::Result<_> = (0..shape.layers).map(|_| Ok((zeros()?, zeros()?))).collect();

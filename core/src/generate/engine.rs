@@ -14,8 +14,9 @@ use super::draw::{self, Scratch};
 use super::network::{Network, Shape};
 use super::prefix::{ROOT, State, Tree};
 use super::sequence::Sequence;
-use super::stop;
+use super::stop::{self, Letters};
 use super::{Completion, Feed, Finish, Generator, Request, Usage};
+use crate::machine::in_pool;
 use crate::model::Tokenizer;
 use crate::{Error, Result};
 
@@ -64,6 +65,7 @@ struct Memory {
     tree: Tree,
     /// The last private root given out, where sequences share nothing.
     roots: u32,
+    letters: Letters,
 }
 
 impl std::fmt::Debug for Engine {
@@ -92,7 +94,8 @@ impl Engine {
             )));
         }
         let pool = Pool::new(shape, tree.capacity(), network.device(), network.dtype())?;
-        Ok(Self { network, tokenizer, options, memory: Mutex::new(Memory { pool, tree, roots: ROOT }) })
+        let memory = Memory { pool, tree, roots: ROOT, letters: Letters::default() };
+        Ok(Self { network, tokenizer, options, memory: Mutex::new(memory) })
     }
 
     /// How it was made.
@@ -263,7 +266,12 @@ impl Call<'_> {
         if rows.is_empty() {
             return Ok(Fresh { slots: Vec::new(), hidden: None });
         }
-        let result = self.engine.network.hidden(&ids, &positions, &mut Step { pool, rows: &rows });
+        let network = &*self.engine.network;
+        let mut step = Step { pool, rows: &rows };
+        let result = match self.shape.hidden.pow(2) * rows.len() < WORTH_THE_POOL {
+            true => network.hidden(&ids, &positions, &mut step),
+            false => in_pool(|| network.hidden(&ids, &positions, &mut step)),
+        };
         let hidden = match result {
             Ok(hidden) => hidden,
             Err(error) => {
@@ -290,10 +298,16 @@ impl Call<'_> {
             return Ok(());
         }
         let hidden = fresh.select(&tips, pool, self.engine.network.dtype())?;
-        let logits = self.engine.network.logits(&hidden)?;
+        let (network, running, scratch) = (&*self.engine.network, &self.running, &mut self.scratch);
         let vocab = self.shape.vocab;
-        let drawn =
-            with_slice(&logits, |logits| draw_all(&self.running, &tips, logits, vocab, &mut self.scratch))?;
+        let mut draw = || {
+            let logits = network.logits(&hidden)?;
+            with_slice(&logits, |logits| draw_all(running, &tips, logits, vocab, scratch))
+        };
+        let drawn = match vocab * self.shape.hidden * tips.len() < WORTH_THE_POOL {
+            true => draw(),
+            false => in_pool(draw),
+        }?;
         self.usage.generated_tokens += drawn.iter().flatten().count() as u64;
         let mut at = 0;
         for drawn in drawn {
@@ -306,6 +320,7 @@ impl Call<'_> {
                         log_probability,
                         &self.engine.options.eos,
                         &self.engine.tokenizer,
+                        &mut self.memory.letters,
                         &mut self.memory.tree,
                     )?;
                     if end.is_none() {
@@ -345,6 +360,9 @@ impl Call<'_> {
         }
     }
 }
+
+/// Passes of fewer multiply-adds (a layer's, roughly) stay on the calling thread: waking another costs more.
+const WORTH_THE_POOL: usize = 1 << 16;
 
 /// What the last pass computed.
 struct Fresh {

@@ -14,7 +14,12 @@ use super::slots::Slots;
 pub(super) const ROOT: u32 = u32::MAX;
 
 /// Forgotten prefixes beyond this many are no longer recognised when they come back (it only affects a count).
-const REMEMBERED: usize = 1 << 22;
+const REMEMBERED: usize = 1 << 18;
+
+/// So many tokens that no sequence uses are kept at least, and [`IDLE_SHARE`] times as many as were ever in use at once.
+/// More would seldom be met again, and writing over memory in use is much cheaper than touching fresh pages.
+const IDLE: usize = 1 << 14;
+const IDLE_SHARE: usize = 3;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Node {
@@ -72,8 +77,9 @@ pub(super) struct Tree {
     /// Leaves that no sequence uses, oldest first.
     idle: BTreeSet<(u64, u32)>,
     clock: u64,
-    /// Nodes that running sequences hold.
+    /// Nodes that running sequences hold, now and at most.
     held: usize,
+    most_held: usize,
     forgotten: HashSet<u64, BuildHasherDefault<Mix>>,
     /// Nodes that came back after they were forgotten.
     pub(super) returned: u64,
@@ -89,6 +95,7 @@ impl Tree {
             idle: BTreeSet::new(),
             clock: 0,
             held: 0,
+            most_held: 0,
             forgotten: HashSet::default(),
             returned: 0,
         }
@@ -104,7 +111,6 @@ impl Tree {
     }
 
     /// Slots in use, by running sequences or not.
-    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.slots.used()
     }
@@ -178,6 +184,7 @@ impl Tree {
     /// A sequence leaves: its path, first token first, is no longer held by it.
     pub(super) fn leave(&mut self, path: &[u32]) {
         self.clock += 1;
+        self.most_held = self.most_held.max(self.held);
         for node in path.iter().rev() {
             let entry = &mut self.nodes[*node as usize];
             entry.active -= 1;
@@ -194,6 +201,11 @@ impl Tree {
             } else {
                 // It was never computed, and nobody wants it any more.
                 self.remove(*node);
+            }
+        }
+        while self.used() - self.held > IDLE.max(IDLE_SHARE * self.most_held) {
+            if self.forget_one().is_none() {
+                break;
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::attend::Chain;
 use super::prefix::{State, Tree};
-use super::stop::{self, Scanner};
+use super::stop::{self, Letters, Scanner};
 use super::{Completion, Finish, Request, Sampling};
 use crate::model::Tokenizer;
 use crate::{Error, Result};
@@ -89,6 +89,7 @@ impl Sequence {
         log_probability: Option<f32>,
         eos: &[u32],
         tokenizer: &Tokenizer,
+        letters: &mut Letters,
         tree: &mut Tree,
     ) -> Result<Option<(Finish, Option<String>)>> {
         self.all.push(token);
@@ -96,7 +97,9 @@ impl Sequence {
         if eos.contains(&token) {
             return Ok(Some((Finish::Eos, None)));
         }
-        if let Some(text) = self.scanner.push(tokenizer, &self.sampling, &self.all, self.prompt)? {
+        if letters.may_end(tokenizer, &self.sampling.stop, token)?
+            && let Some(text) = self.scanner.push(tokenizer, &self.sampling, &self.all, self.prompt)?
+        {
             return Ok(Some((Finish::Stop, Some(text))));
         }
         if self.future == 0 {

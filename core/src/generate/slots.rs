@@ -34,7 +34,6 @@ impl Slots {
         self.capacity
     }
 
-    #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.used
     }

@@ -48,7 +48,45 @@ pub(super) fn continuation(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -
     }
 }
 
-/// Looks for stop strings in a completion, token by token.
+/// The ASCII characters in the text of each token, found out when it is first drawn: bit c stands for character c.
+///
+/// Most tokens cannot complete a stop string, and then nothing needs to be decoded.
+#[derive(Debug, Default)]
+pub(super) struct Letters(Vec<Option<u128>>);
+
+impl Letters {
+    /// Whether one of the stop strings can end inside this token.
+    pub(super) fn may_end(&mut self, tokenizer: &Tokenizer, stops: &[String], token: u32) -> Result<bool> {
+        for stop in stops {
+            match stop.as_bytes().last() {
+                // A decoder may strip a space from a token that stands alone, and other characters may be cut in two.
+                Some(last) if last.is_ascii() && *last != b' ' => {
+                    if self.of(tokenizer, token)? & (1 << last) != 0 {
+                        return Ok(true);
+                    }
+                }
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn of(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<u128> {
+        let at = token as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, None);
+        }
+        if let Some(letters) = self.0[at] {
+            return Ok(letters);
+        }
+        let text = tokenizer.decode(&[token])?;
+        let letters = text.bytes().filter(u8::is_ascii).fold(0u128, |all, byte| all | 1 << byte);
+        self.0[at] = Some(letters);
+        Ok(letters)
+    }
+}
+
+/// Looks for stop strings in a completion. It need not be shown every token, only those that may end one.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     /// Text of the tokens before `read`.
@@ -143,10 +181,13 @@ mod tests {
         let tokenizer = tokenizer();
         let sampling =
             Sampling { stop: stops.iter().map(|s| s.to_string()).collect(), ..Sampling::default() };
-        let mut scanner = Scanner::default();
+        let (mut scanner, mut letters) = (Scanner::default(), Letters::default());
         let mut all = prompt.to_vec();
         for (n, id) in new.iter().enumerate() {
             all.push(*id);
+            if !letters.may_end(&tokenizer, &sampling.stop, *id).expect("decodes") {
+                continue;
+            }
             if let Some(text) = scanner.push(&tokenizer, &sampling, &all, prompt.len()).expect("decodes") {
                 return Some((n + 1, text));
             }
@@ -164,6 +205,19 @@ mod tests {
         assert_eq!(run(&["Question:"], &prompt, &ids), Some((8, "fine. ".to_string())));
         assert_eq!(run(&["Answer:"], &prompt, &ids), None, "the prompt is not searched");
         assert_eq!(run(&["Question:", "ne. Q"], &prompt, &ids), Some((7, "fi".to_string())));
+    }
+
+    #[test]
+    fn tokens_that_cannot_end_a_stop_string_are_not_decoded() {
+        let (t, mut letters) = (tokenizer(), Letters::default());
+        let stops = |stops: &[&str]| stops.iter().map(|stop| stop.to_string()).collect::<Vec<_>>();
+        let id = |text: &str| t.encode(text, false).expect("encodes")[0];
+        let mut may_end = |stop: &[&str], id| letters.may_end(&t, &stops(stop), id).expect("decodes");
+        assert!(may_end(&["Question:"], 257), "the colon is inside the token");
+        assert!(!may_end(&["Question:"], 256) && !may_end(&["Question:"], id("\n")));
+        assert!(may_end(&["a", "b\n"], id("\n")));
+        assert!(may_end(&["stop "], 256) && may_end(&["→"], 256), "these cannot be told from one token");
+        assert!(!may_end(&[], 257));
     }
 
     #[test]

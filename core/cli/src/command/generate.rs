@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
@@ -12,6 +11,7 @@ use sipf_core::model::Tokenizer;
 use sipf_core::stream::StreamName;
 
 use crate::exit::{self, eprint_line, print_line};
+use crate::interrupt;
 use crate::source::Source;
 
 #[derive(Debug, clap::Args)]
@@ -153,7 +153,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             });
         }
     }
-    let (completions, usage) = complete(&engine, requests, &AtomicBool::new(false))?;
+    let (completions, usage) = complete(&engine, requests, interrupt::flag())?;
     let rows: Vec<(&Prompt, u64, &Completion)> = prompts
         .iter()
         .flat_map(|prompt| (0..args.samples).map(move |index| (prompt, index)))

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::activation::{exp, tanh};
 use super::matmul::{Left, Packed as Panels, matmul_here};
+use super::widest;
 use crate::model::AttentionSpec;
 
 /// Rows that share one product: later keys than the last of them are not computed.
@@ -13,7 +14,11 @@ const ROWS: usize = 48;
 
 /// One sequence's numbers of one head, copied out of `[N, width]`.
 fn head(x: &[f32], width: usize, tokens: &std::ops::Range<usize>, at: usize, head_dim: usize) -> Vec<f32> {
-    tokens.clone().flat_map(|t| &x[t * width + at..t * width + at + head_dim]).copied().collect()
+    let mut rows = Vec::with_capacity(tokens.len() * head_dim);
+    for row in x[tokens.start * width..tokens.end * width].chunks_exact(width) {
+        rows.extend_from_slice(&row[at..at + head_dim]);
+    }
+    rows
 }
 
 /// Probabilities of the rows `rows` over keys `0..rows.end`, and the slope that a soft cap leaves (empty without).
@@ -45,15 +50,21 @@ fn probabilities(
         }
         row[..first].fill(0.0);
         row[last + 1..].fill(0.0);
-        let visible = &mut row[first..=last];
-        let most = visible.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for s in visible.iter_mut() {
-            *s = exp(*s - most);
-        }
-        let total: f32 = visible.iter().sum();
-        for s in visible.iter_mut() {
-            *s /= total;
-        }
+        softmax(&mut row[first..=last]);
+    }
+}
+
+widest! { fn softmax(scores: &mut [f32]) = softmax_body }
+
+#[inline(always)]
+fn softmax_body(scores: &mut [f32]) {
+    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for s in scores.iter_mut() {
+        *s = exp(*s - most);
+    }
+    let total: f32 = scores.iter().sum();
+    for s in scores.iter_mut() {
+        *s /= total;
     }
 }
 

@@ -5,6 +5,9 @@ pub mod attention;
 pub mod matmul;
 pub mod norm;
 pub mod rotary;
+mod widest;
+
+pub(crate) use widest::widest;
 
 /// Splits `rows` into a few chunks a thread; at least one row each.
 pub fn rows_per_task(rows: usize) -> usize {

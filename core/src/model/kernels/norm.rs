@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::rows_per_task;
+use super::{rows_per_task, widest};
 
 /// Rows whose weight gradients are summed one after the other, whatever the threads.
 const BLOCK: usize = 64;
 
+#[inline(always)]
 fn inverse_rms(x: &[f32], eps: f32) -> f32 {
     // Sixteen partial sums in a fixed order: vectorises, and the bits depend on the row only.
     let mut sums = [0.0f32; 16];
@@ -24,14 +25,19 @@ fn inverse_rms(x: &[f32], eps: f32) -> f32 {
 pub fn rms(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
     let d = w.len();
     let chunk = rows_per_task(x.len() / d) * d;
-    out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
-        for (out, x) in out.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-            let r = inverse_rms(x, eps);
-            for ((o, x), w) in out.iter_mut().zip(x).zip(w) {
-                *o = x * r * w;
-            }
+    out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| rms_rows(x, w, eps, out));
+}
+
+widest! { fn rms_rows(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) = rms_rows_body }
+
+#[inline(always)]
+fn rms_rows_body(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+    for (out, x) in out.chunks_exact_mut(w.len()).zip(x.chunks_exact(w.len())) {
+        let r = inverse_rms(x, eps);
+        for ((o, x), w) in out.iter_mut().zip(x).zip(w) {
+            *o = x * r * w;
         }
-    });
+    }
 }
 
 /// Gradients of [`rms`]: of x, and of w unless it is frozen.
@@ -44,17 +50,7 @@ pub fn rms_backward(x: &[f32], w: &[f32], g: &[f32], eps: f32, weight: bool) -> 
         .zip(g.par_chunks(BLOCK * d))
         .map(|((dx, x), g)| {
             let mut dw = vec![0.0; if weight { d } else { 0 }];
-            for ((dx, x), g) in dx.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(g.chunks_exact(d)) {
-                let r = inverse_rms(x, eps);
-                let dot: f32 = g.iter().zip(w).zip(x).map(|((g, w), x)| g * w * x).sum();
-                let k = dot * r * r * r / d as f32;
-                for (((dx, x), g), w) in dx.iter_mut().zip(x).zip(g).zip(w) {
-                    *dx = g * w * r - x * k;
-                }
-                for ((dw, x), g) in dw.iter_mut().zip(x).zip(g) {
-                    *dw += g * x * r;
-                }
-            }
+            rms_backward_rows(x, w, g, eps, dx, &mut dw);
             dw
         })
         .collect();
@@ -68,6 +64,28 @@ pub fn rms_backward(x: &[f32], w: &[f32], g: &[f32], eps: f32, weight: bool) -> 
         total
     });
     (dx, dw)
+}
+
+widest! {
+    /// `dw` is empty where the weight is frozen.
+    fn rms_backward_rows(x: &[f32], w: &[f32], g: &[f32], eps: f32, dx: &mut [f32], dw: &mut [f32])
+        = rms_backward_rows_body
+}
+
+#[inline(always)]
+fn rms_backward_rows_body(x: &[f32], w: &[f32], g: &[f32], eps: f32, dx: &mut [f32], dw: &mut [f32]) {
+    let d = w.len();
+    for ((dx, x), g) in dx.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(g.chunks_exact(d)) {
+        let r = inverse_rms(x, eps);
+        let dot: f32 = g.iter().zip(w).zip(x).map(|((g, w), x)| g * w * x).sum();
+        let k = dot * r * r * r / d as f32;
+        for (((dx, x), g), w) in dx.iter_mut().zip(x).zip(g).zip(w) {
+            *dx = g * w * r - x * k;
+        }
+        for ((dw, x), g) in dw.iter_mut().zip(x).zip(g) {
+            *dw += g * x * r;
+        }
+    }
 }
 
 /// Mean and 1 / standard deviation of a row.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{CandleResult, numbers, on_kernels, tensor_like, with_numbers};
 use crate::model::kernels::activation::Activation;
-use crate::model::kernels::rows_per_task;
+use crate::model::kernels::{rows_per_task, widest};
 
 const GRAIN: usize = 4096;
 
@@ -30,23 +30,10 @@ impl CustomOp2 for Gated {
         let (a, b) = (numbers(a, la)?, numbers(b, lb)?);
         let mut out = vec![0.0; a.len()];
         let n = chunk(a.len());
-        let each = |act: fn(f32) -> f32, out: &mut [f32]| {
-            out.par_chunks_mut(n).zip(a.par_chunks(n)).zip(b.par_chunks(n)).for_each(|((o, a), b)| {
-                for ((o, a), b) in o.iter_mut().zip(a).zip(b) {
-                    *o = act(*a) * b;
-                }
-            });
-        };
-        // The commonest one apart, so that its loop has no branch and vectorises.
-        if self.0 == Activation::Silu {
-            out.par_chunks_mut(n).zip(a.par_chunks(n)).zip(b.par_chunks(n)).for_each(|((o, a), b)| {
-                for ((o, a), b) in o.iter_mut().zip(a).zip(b) {
-                    *o = Activation::Silu.value(*a) * b;
-                }
-            });
-        } else {
-            each(value_of(self.0), &mut out);
-        }
+        let act = self.0;
+        out.par_chunks_mut(n)
+            .zip(a.par_chunks(n).zip(b.par_chunks(n)))
+            .for_each(|(out, (a, b))| gate(act, out, a, b));
         Ok((CpuStorage::F32(out), la.shape().clone()))
     }
 
@@ -66,11 +53,7 @@ impl CustomOp2 for Gated {
                     da.par_chunks_mut(n)
                         .zip(db.par_chunks_mut(n))
                         .zip(a.par_chunks(n).zip(b.par_chunks(n)).zip(g.par_chunks(n)))
-                        .for_each(|((da, db), ((a, b), g))| match act {
-                            Activation::Silu => gate_backward(Activation::Silu, da, db, a, b, g),
-                            Activation::GeluTanh => gate_backward(Activation::GeluTanh, da, db, a, b, g),
-                            other => gate_backward(other, da, db, a, b, g),
-                        });
+                        .for_each(|((da, db), ((a, b), g))| gate_backward(act, da, db, a, b, g));
                     Ok((da, db))
                 })
             })
@@ -79,8 +62,47 @@ impl CustomOp2 for Gated {
     }
 }
 
+widest! { fn gate(act: Activation, out: &mut [f32], a: &[f32], b: &[f32]) = gate_body }
+
 #[inline(always)]
-fn gate_backward(act: Activation, da: &mut [f32], db: &mut [f32], a: &[f32], b: &[f32], g: &[f32]) {
+fn gate_body(act: Activation, out: &mut [f32], a: &[f32], b: &[f32]) {
+    let each = |value: fn(f32) -> f32, out: &mut [f32]| {
+        for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+            *o = value(*a) * b;
+        }
+    };
+    match act {
+        // The commonest ones apart, so that their loops have no branch and vectorise.
+        Activation::Silu => {
+            for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                *o = Activation::Silu.value(*a) * b;
+            }
+        }
+        Activation::GeluTanh => {
+            for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                *o = Activation::GeluTanh.value(*a) * b;
+            }
+        }
+        other => each(value_of(other), out),
+    }
+}
+
+widest! {
+    fn gate_backward(act: Activation, da: &mut [f32], db: &mut [f32], a: &[f32], b: &[f32], g: &[f32])
+        = gate_backward_body
+}
+
+#[inline(always)]
+fn gate_backward_body(act: Activation, da: &mut [f32], db: &mut [f32], a: &[f32], b: &[f32], g: &[f32]) {
+    match act {
+        Activation::Silu => gate_slopes(Activation::Silu, da, db, a, b, g),
+        Activation::GeluTanh => gate_slopes(Activation::GeluTanh, da, db, a, b, g),
+        other => gate_slopes(other, da, db, a, b, g),
+    }
+}
+
+#[inline(always)]
+fn gate_slopes(act: Activation, da: &mut [f32], db: &mut [f32], a: &[f32], b: &[f32], g: &[f32]) {
     for ((da, db), ((a, b), g)) in da.iter_mut().zip(db).zip(a.iter().zip(b).zip(g)) {
         *da = g * b * act.slope(*a);
         *db = g * act.value(*a);

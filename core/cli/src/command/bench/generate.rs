@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::{Value, json};
 use sipf_core::generate::{Request, Sampling, complete};
 
-use super::{Clock, Cost, Subject, prompt, rates, request};
+use super::{Clock, Cost, Subject, prompt, rates, rates_line, request};
 use crate::source::Source;
 
 #[derive(Debug, clap::Args)]
@@ -74,4 +74,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
         "bench": "generate", "subject": subject.source, "prompt_tokens": args.prompt_tokens,
         "new_tokens": args.new_tokens, "temperature": args.temperature, "batches": batches,
     }))
+}
+
+/// The figures for people, a line a batch.
+pub(super) fn table(result: &Value) -> Vec<String> {
+    let batches = result["batches"].as_array().map_or(&[][..], Vec::as_slice);
+    batches.iter().map(|entry| format!("batch {:>4} {}", entry["batch"], rates_line(entry))).collect()
 }

@@ -1,4 +1,4 @@
-//! `sipf bench`: figures of this machine, as JSON that a peer's script can be held against.
+//! `sipf bench`: figures of this machine; `--json` gives what a peer's script can be held against.
 
 mod generate;
 mod rollout;
@@ -19,6 +19,9 @@ use crate::source::Source;
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
+    /// One JSON object on standard output
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -30,11 +33,23 @@ enum What {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let result = match &args.what {
-        What::Generate(args) => generate::run(args)?,
-        What::Rollout(args) => rollout::run(args)?,
+    let (result, table): (Value, fn(&Value) -> Vec<String>) = match &args.what {
+        What::Generate(args) => (generate::run(args)?, generate::table),
+        What::Rollout(args) => (rollout::run(args)?, rollout::table),
     };
-    print_line(&serde_json::to_string_pretty(&result)?)?;
+    if args.json {
+        print_line(&serde_json::to_string_pretty(&result)?)?;
+        return Ok(exit::DONE);
+    }
+    let subject = &result["subject"];
+    print_line(&format!(
+        "{}: {} parameters, {} threads, {}",
+        subject["model"].as_str().unwrap_or_default(),
+        subject["parameters"],
+        subject["threads"],
+        subject["instruction_set"].as_str().unwrap_or_default()
+    ))?;
+    table(&result).iter().try_for_each(|line| print_line(line))?;
     Ok(exit::DONE)
 }
 
@@ -113,6 +128,16 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// What [`rates`] gave, for people.
+fn rates_line(rates: &Value) -> String {
+    let number = |key: &str| rates[key].as_f64().map_or_else(|| "?".to_string(), |n| format!("{n:.0}"));
+    format!(
+        "{:>8} new tokens a second, {:>8} a processor second",
+        number("tokens_per_second"),
+        number("tokens_per_cpu_second")
+    )
 }
 
 /// Medians of amounts a second, wall and processor, with every measurement.

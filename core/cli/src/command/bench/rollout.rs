@@ -7,7 +7,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 use sipf_core::generate::{Request, Sampling, Usage, complete};
 
-use super::{Clock, Cost, Subject, median, prompt, rates, request};
+use super::{Clock, Cost, Subject, median, prompt, rates, rates_line, request};
 use crate::source::Source;
 
 #[derive(Debug, clap::Args)]
@@ -92,4 +92,23 @@ fn requests(args: &Args, vocab: u32) -> Vec<Request> {
         }
     }
     requests
+}
+
+/// The figures for people.
+pub(super) fn table(result: &Value) -> Vec<String> {
+    let ratio = |key: &str| result[key].as_f64().map_or_else(|| "?".to_string(), |n| format!("{n:.2}"));
+    let scheme = |name: &str| {
+        let entry = &result[name];
+        format!("{name:>8} {}, {} tokens computed", rates_line(entry), entry["forward_tokens"])
+    };
+    vec![
+        scheme("shared"),
+        scheme("unshared"),
+        format!(
+            "shared prefixes: {}x in time, {}x in processor time, {}x fewer tokens",
+            ratio("speedup"),
+            ratio("cpu_speedup"),
+            ratio("fewer_tokens")
+        ),
+    ]
 }
