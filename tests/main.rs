@@ -3,6 +3,7 @@
 
 mod cli_task; // `sipf task list|show`
 mod report; // `sipf report`: the page about a run
+mod run; // `sipf run` and `sipf plan`: the whole loop, killed and gone on with
 mod sandbox; // untrusted Python: verdicts, limits, codec, cache, `sipf sandbox`
 mod stages; // `sipf sample`, `simulate`, `align pairs`: one stage on files, stopped and gone on with
 mod tasks; // the built-in tasks on the real data sets, `sipf verify`

@@ -93,7 +93,6 @@ pub fn run(run: &mut RunDir, config: &RunConfig, parts: &Parts, stop: &AtomicBoo
 
     // M0 <- SFT(M, D)
     let supervised = stages.sft()?;
-    outcome.baseline = stages.evaluate("iter-0", &supervised)?;
     let mut policy = supervised.clone();
     if config.iterations > 0 {
         // S <- Sample(M0); V <- a reward model on the step labels of a subset (Eq. 1-4)
@@ -103,6 +102,8 @@ pub fn run(run: &mut RunDir, config: &RunConfig, parts: &Parts, stop: &AtomicBoo
             stages.reward(&supervised)?;
         }
     }
+    // After the reward model, which ranks the samples of every evaluation (best of n, votes).
+    outcome.baseline = stages.evaluate("iter-0", &supervised)?;
     for iteration in 1..=config.iterations as u64 {
         // D_pref <- pairs of S by V (Eq. 5-6); M_k <- ORPO (Eq. 7-8)
         if config.method.uses_reward() {
