@@ -1,9 +1,16 @@
 //! One test binary for the whole workspace: linking is what a small change costs.
 #![allow(clippy::unwrap_used, reason = "a test that meets an error fails, which is all it can do")]
 
+mod cli_completions; // shell completions, the man page
 mod cli_task; // `sipf task list|show`
+mod plugin; // every transport, faults, the API's transcript, `sipf plugin`
 mod report; // `sipf report`: the page about a run
 mod run; // `sipf run` and `sipf plan`: the whole loop, killed and gone on with
 mod sandbox; // untrusted Python: verdicts, limits, codec, cache, `sipf sandbox`
 mod stages; // `sipf sample`, `simulate`, `align pairs`: one stage on files, stopped and gone on with
 mod tasks; // the built-in tasks on the real data sets, `sipf verify`
+mod tidy; // the architecture's invariants
+
+/// Blocks of this binary bear a mark, so that one which a plugin allocated is noticed when it is freed here.
+#[global_allocator]
+static ALLOCATOR: plugin::Marking = plugin::Marking;

@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use sipf_plugin::call::Status;
 use wasmtime::{
     Config, Engine, InstancePre, Linker, Memory, Module, Store, StoreLimits, StoreLimitsBuilder, Trap,
     TypedFunc,
@@ -88,22 +89,15 @@ impl GuestModule {
         let buffer = alloc.call(&mut *store, BUFFER).map_err(|error| trapped(&error))?;
         let outside = |_| GuestError::new("broke the ABI: `sipf_alloc` gave a block outside its memory");
         call.memory.write(&mut *store, place as usize, request).map_err(outside)?;
-        let status = ask.call(&mut *store, (place, length, buffer)).map_err(|error| trapped(&error))?;
-        let mut words = [0u8; BUFFER as usize];
-        call.memory.read(&*store, buffer as usize, &mut words).map_err(outside)?;
-        let word =
-            |at: usize| u32::from_le_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]]) as usize;
-        let (start, length) = (word(0), word(4));
-        if length > MAX_REPLY {
-            return Err(GuestError::new(format!(
-                "a reply of {length} bytes is over the limit of {MAX_REPLY}"
-            )));
-        }
-        let reply = start.checked_add(length).and_then(|end| call.memory.data(&*store).get(start..end));
+        let status = match ask.call(&mut *store, (place, length, buffer)) {
+            Ok(status) => status,
+            Err(error) => match call.panic_text(&error, buffer) {
+                Some(text) => return Ok((Status::Panicked as i32, text)),
+                None => return Err(trapped(&error)),
+            },
+        };
         // The instance is thrown away with all its blocks, so nothing is given back one by one.
-        reply
-            .map(|reply| (status, reply.to_vec()))
-            .ok_or_else(|| GuestError::new("broke the ABI: the reply lies outside its memory"))
+        Ok((status, call.block(buffer)?.to_vec()))
     }
 
     fn enter(&self) -> Result<Call, GuestError> {
@@ -132,6 +126,32 @@ struct Call {
 }
 
 impl Call {
+    /// The bytes that a reply block points to.
+    fn block(&self, buffer: u32) -> Result<&[u8], GuestError> {
+        let outside = || GuestError::new("broke the ABI: the reply lies outside its memory");
+        let memory = self.memory.data(&self.store);
+        let word = |at: usize| {
+            let bytes = memory.get(at..at.checked_add(4)?)?;
+            Some(u32::from_le_bytes(bytes.try_into().ok()?) as usize)
+        };
+        let (start, length) = word(buffer as usize).zip(word(buffer as usize + 4)).ok_or_else(outside)?;
+        if length > MAX_REPLY {
+            return Err(GuestError::new(format!(
+                "a reply of {length} bytes is over the limit of {MAX_REPLY}"
+            )));
+        }
+        start.checked_add(length).and_then(|end| memory.get(start..end)).ok_or_else(outside)
+    }
+
+    /// What the module kept of the panic that ended it: its optional function `sipf_panic` may still be asked.
+    fn panic_text(&mut self, error: &wasmtime::Error, buffer: u32) -> Option<Vec<u8>> {
+        if !matches!(error.downcast_ref::<Trap>(), Some(Trap::UnreachableCodeReached)) {
+            return None;
+        }
+        self.function::<u32, ()>("sipf_panic").ok()?.call(&mut self.store, buffer).ok()?;
+        self.block(buffer).ok().filter(|text| !text.is_empty()).map(<[u8]>::to_vec)
+    }
+
     fn function<P, R>(&mut self, name: &str) -> Result<TypedFunc<P, R>, GuestError>
     where
         P: wasmtime::WasmParams,
@@ -150,7 +170,7 @@ fn trapped(error: &wasmtime::Error) -> GuestError {
         Some(Trap::Interrupt) => format!("ran longer than {} s and was stopped", DEADLINE.as_secs()),
         Some(Trap::StackOverflow) => "overflowed its stack".to_owned(),
         Some(Trap::UnreachableCodeReached) => {
-            "panicked (a WASM panic is a trap; its text is lost)".to_owned()
+            "panicked, or gave up, without a word (it has no `sipf_panic`)".to_owned()
         }
         Some(trap) => format!("trapped: {trap}"),
         None if format!("{error:?}").contains("growing memory")

@@ -83,13 +83,13 @@ impl Task for Gsm8k {
 
     fn shots(&self) -> Result<Vec<Problem>> {
         let mut shots = Vec::new();
-        for row in crate::fixture_rows(include_str!("../prompts/math_shots.jsonl"))? {
+        for row in Row::jsonl(include_str!("../prompts/math_shots.jsonl"))? {
             shots.extend(self.problems(&row, Split::Train)?);
         }
         Ok(shots)
     }
 
     fn fixtures(&self) -> Result<Vec<Row>> {
-        crate::fixture_rows(include_str!("../fixtures/gsm8k.jsonl"))
+        Row::jsonl(include_str!("../fixtures/gsm8k.jsonl"))
     }
 }

@@ -103,6 +103,6 @@ impl Task for HumanEval {
     }
 
     fn fixtures(&self) -> Result<Vec<Row>> {
-        crate::fixture_rows(include_str!("../fixtures/humaneval.jsonl"))
+        Row::jsonl(include_str!("../fixtures/humaneval.jsonl"))
     }
 }

@@ -33,13 +33,3 @@ pub fn all() -> Vec<Arc<dyn Task>> {
         Arc::new(HumanEval),
     ]
 }
-
-/// The rows of an embedded JSONL file, numbered from 0.
-fn fixture_rows(jsonl: &str) -> sipf_plugin::Result<Vec<sipf_plugin::Row>> {
-    jsonl
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .enumerate()
-        .map(|(index, line)| Ok(sipf_plugin::Row::new(index as u64, serde_json::from_str(line)?)))
-        .collect()
-}

@@ -113,6 +113,6 @@ impl Task for Mbpp {
     }
 
     fn fixtures(&self) -> Result<Vec<Row>> {
-        crate::fixture_rows(include_str!("../fixtures/mbpp.jsonl"))
+        Row::jsonl(include_str!("../fixtures/mbpp.jsonl"))
     }
 }

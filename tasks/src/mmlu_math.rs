@@ -114,6 +114,6 @@ impl Task for MmluMath {
     }
 
     fn fixtures(&self) -> Result<Vec<Row>> {
-        crate::fixture_rows(include_str!("../fixtures/mmlu_math.jsonl"))
+        Row::jsonl(include_str!("../fixtures/mmlu_math.jsonl"))
     }
 }

@@ -7,6 +7,9 @@
 //! | `sipf_free` | `unsafe fn(ptr: *mut u8, len: usize)` |
 //! | `sipf_alloc` | `fn(len: usize) -> *mut u8` |
 //!
+//! A WASM module may export a fifth, `sipf_panic`: there a panic ends the instance before `sipf_call` returns, and the
+//! host asks the dead instance for the panic's text.
+//!
 //! Requests belong to the host and are borrowed for the call. A reply belongs to the plugin until the host has
 //! copied it and handed it to `sipf_free` once. Every block is byte-aligned and as long as its `len`.
 #![expect(unsafe_code, reason = "the plugin ABI: raw buffers cross here and nowhere else in this crate")]
@@ -41,11 +44,17 @@ fn keep_panic_text() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         std::panic::set_hook(Box::new(|info| {
-            let text = info.payload_as_str().unwrap_or("a value that is not text");
+            let text = text_of(info.payload()).unwrap_or("a value that is not text");
             let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
             LAST_PANIC.with_borrow_mut(|last| *last = format!("{text}{place}"));
         }));
     });
+}
+
+/// A panic's text, where it is text (the standard library's own method for it is younger than our oldest compiler).
+fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
+    let owned = || payload.downcast_ref::<String>().map(String::as_str);
+    payload.downcast_ref::<&'static str>().copied().or_else(owned)
 }
 
 /// Answers one request: the body of `sipf_call`.
@@ -79,10 +88,20 @@ fn leak(body: Vec<u8>) -> Buffer {
 
 fn panic_text(payload: Box<dyn Any + Send>) -> String {
     // The payload's own drop may panic, so anything but plain text is left alone.
-    if !payload.is::<&'static str>() && !payload.is::<String>() {
+    if text_of(&*payload).is_none() {
         std::mem::forget(payload);
     }
     LAST_PANIC.with_borrow_mut(std::mem::take)
+}
+
+/// The last panic's text, empty when there was none: the body of `sipf_panic`.
+///
+/// # Safety
+/// `reply` points to a [`Buffer`]'s worth of writable bytes.
+pub unsafe fn last_panic(reply: *mut Buffer) {
+    let text = LAST_PANIC.with_borrow_mut(std::mem::take);
+    // SAFETY: `reply` is a host-owned block that is writable for the whole call; it may be unaligned.
+    unsafe { reply.write_unaligned(leak(text.into_bytes())) };
 }
 
 /// A zeroed block of `len` bytes for the host to write to: the body of `sipf_alloc`.

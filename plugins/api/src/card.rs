@@ -35,8 +35,8 @@ pub enum Metric {
     Accuracy,
 }
 
-/// Everything about a task that is not a function.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Everything about a task that is not a function. A card on the wire may leave out all but its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskCard {
     /// Name: `[a-z0-9][a-z0-9.-]*`.
@@ -83,21 +83,39 @@ pub struct TaskCard {
     pub model: Option<String>,
 }
 
-impl TaskCard {
-    /// A card with this name and domain, and the defaults of `docs/write-a-task.md`.
-    pub fn new(name: impl Into<String>, domain: Domain) -> Self {
+impl Default for TaskCard {
+    /// The defaults of `docs/write-a-task.md`, without a name.
+    fn default() -> Self {
         Self {
-            name: name.into(),
-            domain,
+            name: String::new(),
+            summary: String::new(),
+            domain: Domain::Other,
+            metric: Metric::Accuracy,
             temperature: 1.0,
+            simulator_temperature: 0.0,
             max_tokens: 512,
+            stop: Vec::new(),
+            transfer: Vec::new(),
+            rules: Vec::new(),
+            rule: String::new(),
             shot_separator: "\n\n".into(),
             max_chance: 0.2,
             positives: 4,
             negatives: 4,
             equation_filter: "off".into(),
-            ..Self::default()
+            limits: Limits::default(),
+            bundled: BTreeMap::new(),
+            recipe: None,
+            reward: None,
+            model: None,
         }
+    }
+}
+
+impl TaskCard {
+    /// A card with this name and domain, and the defaults of `docs/write-a-task.md`.
+    pub fn new(name: impl Into<String>, domain: Domain) -> Self {
+        Self { name: name.into(), domain, ..Self::default() }
     }
 
     /// Sets the line shown in lists.

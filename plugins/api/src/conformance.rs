@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::check::{Check, Program, Verdict};
 use crate::error::{Error, Result};
 use crate::execute::Execute;
-use crate::layout::{Piece, Step};
+use crate::layout::{Marker, Piece, Step};
 use crate::manifest::well_formed;
 use crate::problem::{Problem, Row, Source, Split};
 use crate::random::Stream;
@@ -361,20 +361,25 @@ fn huge(task: &dyn Task, problems: &[Problem]) -> Result<()> {
     check_steps(&cleaned, &task.steps(problem, &cleaned)?)
 }
 
+/// How many scores are read in a piece: at a marker, or at the marker's token in an assistant's turn.
+fn places(marker: &Marker, piece: &Piece) -> usize {
+    match (piece, marker) {
+        (Piece::Marker, _) => 1,
+        (Piece::Turn { role, text }, Marker::Token { token }) if role == "assistant" => {
+            text.matches(token.as_str()).count()
+        }
+        _ => 0,
+    }
+}
+
 fn markers(reward: &dyn RewardModel) -> Result<()> {
+    let card = reward.card();
     let problem = Problem::new("sums/0", "What is 1 + 1, and twice that?");
     for steps in [&["1 + 1 = <<1+1=2>>2", "2 * 2 = <<2*2=4>>4"][..], &["4"], &["a", "b", "c"]] {
-        let markers = reward
-            .layout(&problem, steps)?
-            .iter()
-            .map(|piece| match piece {
-                Piece::Marker => 1,
-                _ => 0,
-            })
-            .sum::<usize>();
-        let turns = reward.layout(&problem, steps)?.iter().any(|piece| matches!(piece, Piece::Turn { .. }));
-        if markers != steps.len() && !turns {
-            return Err(Error::new(format!("{} steps, {markers} markers", steps.len())));
+        let places: usize =
+            reward.layout(&problem, steps)?.iter().map(|piece| places(&card.marker, piece)).sum();
+        if places != steps.len() {
+            return Err(Error::new(format!("{} steps, {places} places to read", steps.len())));
         }
     }
     Ok(())

@@ -11,6 +11,17 @@ use crate::task::Task;
 /// How many rows of a generated split stand in for fixtures.
 pub const FIXTURE_ROWS: u64 = 8;
 
+/// Generated rows for training and test, no validation split.
+///
+/// # Errors
+/// Never.
+pub fn source(split: Split) -> Result<Source> {
+    Ok(match split {
+        Split::Train | Split::Test => Source::Generated,
+        Split::Validation => Source::Missing,
+    })
+}
+
 /// No generated rows.
 ///
 /// # Errors

@@ -36,6 +36,12 @@ macro_rules! export_plugin {
                 // SAFETY: the host keeps the request alive and the reply writable for the whole call.
                 unsafe { $crate::abi::call(plugin(), request, len, reply) }
             }
+            #[cfg(target_family = "wasm")]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn sipf_panic(reply: *mut $crate::abi::Buffer) {
+                // SAFETY: the host's block is writable for the whole call.
+                unsafe { $crate::abi::last_panic(reply) }
+            }
         };
     };
 }

@@ -163,6 +163,20 @@ impl Row {
         Self { file: String::new(), index, data }
     }
 
+    /// The rows of an embedded file, one JSON object a line, numbered from 0; for [`crate::Task::fixtures`].
+    ///
+    /// # Errors
+    /// When a line is no JSON; the message names it.
+    pub fn jsonl(text: &str) -> Result<Vec<Self>> {
+        let lines = text.lines().filter(|line| !line.trim().is_empty()).zip(0..);
+        lines
+            .map(|(line, index)| match serde_json::from_str(line) {
+                Ok(data) => Ok(Self::new(index, data)),
+                Err(error) => Err(Error::new(format!("row {index}: {error}"))),
+            })
+            .collect()
+    }
+
     /// The text under this key.
     ///
     /// # Errors

@@ -40,11 +40,13 @@ pub trait Task: Send + Sync + 'static {
     /// Name, domain, metric, sampling defaults, stop strings, transfer tasks, answer rules.
     fn card(&self) -> TaskCard;
 
-    /// Where this split's rows come from.
+    /// Where this split's rows come from. Default: `train` and `test` are generated, there is no `validation`.
     ///
     /// # Errors
     /// When the task cannot tell.
-    fn source(&self, split: Split) -> Result<Source>;
+    fn source(&self, split: Split) -> Result<Source> {
+        default::source(split)
+    }
 
     /// Row `index` of a generated split; the same index is the same row for ever. Default: unsupported.
     ///

@@ -79,16 +79,18 @@ impl Library {
         Some(Arc::new(ForeignRewardModel { library: self.clone(), card }))
     }
 
+    /// An error that names plugin, file and call.
+    fn error(&self, export: &str, call: &str, message: &str) -> sipf_plugin::Error {
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let who = if export.is_empty() { file.into_owned() } else { format!("{export} ({file})") };
+        sipf_plugin::Error::new(format!("plugin {who}, call {call}: {message}"))
+    }
+
     /// Asks one thing. `None`: the plugin does not know the call, the host's default counts.
     fn ask<T: DeserializeOwned>(&self, export: &str, call: &str, mut request: Value) -> Result<Option<T>> {
-        let words = |message: String| {
-            let file = self.path.file_name().unwrap_or_default().to_string_lossy();
-            let who = if export.is_empty() { file.into_owned() } else { format!("{export} ({file})") };
-            format!("plugin {who}, call {call}: {message}")
-        };
-        let named = |message: String| sipf_plugin::Error::new(words(message));
+        let named = |message: String| self.error(export, call, &message);
         // What no other row would fare better with.
-        let fatal = |message: String| sipf_plugin::Error::fatal(words(message));
+        let fatal = |message: String| sipf_plugin::Error::fatal(named(message).to_string());
         if self.panics.load(Ordering::Relaxed) >= MAX_PANICS {
             return Err(fatal(format!("not called any more, it panicked {MAX_PANICS} times")));
         }
@@ -125,9 +127,8 @@ impl ForeignTask {
 
     /// For calls without a default.
     fn must<T: DeserializeOwned>(&self, call: &str, request: Value) -> Result<T> {
-        let missing =
-            || format!("plugin {}: does not answer the call {call}, which has no default", self.card.name);
-        self.ask(call, request)?.ok_or_else(|| sipf_plugin::Error::new(missing()))
+        let missing = || self.library.error(&self.card.name, call, "is not answered, and there is no default");
+        self.ask(call, request)?.ok_or_else(missing)
     }
 
     /// For calls with a default.
@@ -146,7 +147,7 @@ impl Task for ForeignTask {
         self.card.clone()
     }
     fn source(&self, split: Split) -> Result<Source> {
-        self.must("source", json!({ "split": split }))
+        self.or("source", json!({ "split": split }), || default::source(split))
     }
     fn generate(&self, split: Split, index: u64) -> Result<Row> {
         self.or("generate", json!({ "split": split, "index": index }), || default::generate(split, index))
@@ -170,7 +171,7 @@ impl Task for ForeignTask {
         let request = json!({ "problem": problem, "completion": completion });
         let steps = self.or("steps", request, || default::steps(completion))?;
         sipf_plugin::conformance::check_steps(completion, &steps)
-            .map_err(|error| error.context(format!("plugin {}, call steps", self.card.name)))?;
+            .map_err(|error| self.library.error(&self.card.name, "steps", error.message()))?;
         Ok(steps)
     }
     fn answer(&self, completion: &str) -> Result<Option<String>> {

@@ -12,6 +12,7 @@ pub mod foreign;
 pub mod native;
 pub mod open;
 pub mod probe;
+pub mod python;
 pub mod registry;
 pub mod scaffold;
 pub mod transport;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::foreign::Library;
 use crate::transport::{Kind, Transport};
-use crate::{native, probe, wasm};
+use crate::{native, probe, python, wasm};
 
 static OPEN: Mutex<BTreeMap<PathBuf, Arc<Library>>> = Mutex::new(BTreeMap::new());
 
@@ -38,6 +38,7 @@ pub fn open_here(path: &Path) -> Result<Arc<Library>> {
     let transport: Box<dyn Transport> = match Kind::of(path) {
         Some(Kind::Native) => Box::new(native::Native::load(path)?),
         Some(Kind::Wasm) => Box::new(wasm::Wasm::load(path)?),
+        Some(Kind::Python) => Box::new(python::Python::load(path)?),
         _ => return Err(Error::refused(path, "is no plugin: .so, .dylib, .dll, .wasm or .py")),
     };
     Library::new(path, transport)

@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Prober {
     program: PathBuf,
+    patience: Duration,
 }
 
 impl Prober {
@@ -29,12 +30,19 @@ impl Prober {
     /// When the system does not say where it is.
     pub fn this_program() -> Result<Self> {
         let program = std::env::current_exe().map_err(|error| Error::io("the running program", error))?;
-        Ok(Self { program })
+        Ok(Self::new(program))
     }
 
     /// Children are this program, which must know the command [`COMMAND`].
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        Self { program: program.into(), patience: PATIENCE }
+    }
+
+    /// Waits so long for an introduction.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// The manifest of a library, as a child process saw it.
@@ -58,10 +66,13 @@ impl Prober {
         let status = loop {
             match child.try_wait().map_err(|error| Error::io(&self.program, error))? {
                 Some(status) => break status,
-                None if start.elapsed() > PATIENCE => {
+                None if start.elapsed() > self.patience => {
                     let _ = child.kill();
                     let _ = child.wait();
-                    return Err(refused(format!("did not introduce itself within {} s", PATIENCE.as_secs())));
+                    return Err(refused(format!(
+                        "did not introduce itself within {} s",
+                        self.patience.as_secs()
+                    )));
                 }
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
@@ -73,14 +84,16 @@ impl Prober {
         if !status.success() {
             let last = err.lines().last().unwrap_or_default();
             let known =
-                last.rsplit_once(&format!("{}: ", path.display())).map(|(_, message)| message.to_owned());
+                last.split_once(&format!("{}: ", path.display())).map(|(_, message)| message.to_owned());
             return Err(refused(match (status.code(), known) {
                 (Some(_), Some(message)) => message,
                 (Some(code), None) => format!("ended the process that loaded it with status {code}: {last}"),
                 (None, _) => format!("crashed the process that loaded it ({status}): {last}"),
             }));
         }
-        serde_json::from_str(&out).map_err(|error| refused(format!("printed no manifest: {error}")))
+        // Whatever else a library prints while it is loaded, the manifest is the last line.
+        let manifest = out.lines().last().unwrap_or_default();
+        serde_json::from_str(manifest).map_err(|error| refused(format!("printed no manifest: {error}")))
     }
 }
 

@@ -57,7 +57,7 @@ impl Task for MyTask {
     }
 
     fn fixtures(&self) -> Result<Vec<Row>> {
-        include_str!("../fixtures/rows.jsonl").lines().zip(0..).map(|(line, n)| Ok(Row::new(n, serde_json::from_str(line)?))).collect()
+        Row::jsonl(include_str!("../fixtures/rows.jsonl"))
     }
 }
 

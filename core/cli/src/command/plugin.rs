@@ -131,10 +131,11 @@ fn check(plugin: &str, plugins: &PluginFlags, json: bool) -> anyhow::Result<Exit
         Err(error) if Path::new(plugin).is_file() => return Err(exit::EndedEarly(error).into()),
         Err(error) => return Err(error),
     };
+    let sandbox = crate::open::sandbox()?;
     let mut all = true;
     let mut reports = Vec::new();
     for task in &exports.tasks {
-        let findings = conformance::check_task(&**task, None);
+        let findings = conformance::check_task(&**task, sandbox.as_deref());
         let latency = conformance::median_latency(&**task).ok();
         all &= conformance::all_hold(&findings);
         reports.push(report(&task.card().name, "task", &findings, latency, json)?);
