@@ -83,6 +83,26 @@ impl Hub {
         Self { cache: cache.into(), endpoint: endpoint.into(), token: None, offline }
     }
 
+    /// The folder of cached files.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// Where files are downloaded from.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether nothing may be downloaded.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// Whether requests carry a token.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// A published file of a data set: from the cache, or downloaded.
     ///
     /// # Errors

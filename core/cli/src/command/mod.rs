@@ -3,6 +3,7 @@
 mod align;
 mod bench;
 mod completions;
+mod doctor;
 mod generate;
 mod model;
 pub(crate) mod plan;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Plan(plan::Args),
     /// Measure this machine: figures as JSON
     Bench(bench::Args),
+    /// What this machine can do and what is missing
+    Doctor(doctor::Args),
     /// Complete prompts
     Generate(generate::Args),
     /// What a checkpoint is; checkpoints from other formats
@@ -83,6 +86,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Report(args) => report::run(&args),
