@@ -56,6 +56,16 @@ impl Source {
         self.adapter.as_deref()
     }
 
+    /// The model, as the flag says.
+    pub(crate) fn given(&self) -> &str {
+        &self.model
+    }
+
+    /// Where it runs, as the flag says.
+    pub(crate) fn device(&self) -> &str {
+        &self.device
+    }
+
     /// What to call it in a report: the folder's own name.
     pub(crate) fn name(&self) -> String {
         let name = Path::new(&self.model).file_name().map(|name| name.to_string_lossy().into_owned());

@@ -88,7 +88,7 @@ impl EvaluateSettings {
     fn check(&self) -> Result<()> {
         if !self.greedy && self.samples == 0 {
             return Err(Error::unusable(
-                "an evaluation without greedy answers and without samples asks nothing",
+                "an evaluation without greedy answers and without samples asks nothing: say --samples N",
             ));
         }
         if self.samples > 0 && self.temperature == 0.0 {

@@ -27,7 +27,7 @@ pub enum Domain {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Metric {
-    /// Unbiased pass@k over the prompts of a group.
+    /// Unbiased pass@k over the prompts of a group (problems with the same `extra.group`).
     PassAtK,
     /// Share of greedy completions that pass.
     #[default]

@@ -4,6 +4,7 @@ mod align;
 mod bench;
 mod completions;
 mod doctor;
+mod evaluate;
 mod generate;
 mod model;
 pub(crate) mod plan;
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Bench(bench::Args),
     /// What this machine can do and what is missing
     Doctor(doctor::Args),
+    /// How right a model is on a task: greedy, sampled, pass@k, votes, with intervals
+    Evaluate(evaluate::Args),
     /// Complete prompts
     Generate(generate::Args),
     /// What a checkpoint is; checkpoints from other formats
@@ -87,6 +90,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Report(args) => report::run(&args),

@@ -63,20 +63,29 @@ struct Trained {
 impl Trained {
     fn open(&self) -> anyhow::Result<(RewardNet, Arc<dyn RewardModel>)> {
         sipf_core::machine::use_threads(self.threads)?;
-        let (device, _) = sipf_core::machine::device(&self.device)?;
-        let options = match device.is_cpu() {
-            true => LoadOptions::default(),
-            false => {
-                LoadOptions { device, dtype: sipf_core::machine::half_precision(), ..LoadOptions::default() }
-            }
-        };
-        let folder = ModelFolder::open(&self.model, 0)?;
-        // A model that says how it is read needs no --plugin.
-        let named = RewardNet::kept_name(folder.path())?;
-        let reward = self.plugins.reward(named.as_deref().unwrap_or(DEFAULT))?;
-        let net = RewardNet::load(folder.path(), &reward.card(), &options)?;
-        Ok((net.frozen()?, reward))
+        open_trained(&self.model, &self.device, &self.plugins)
     }
+}
+
+/// A trained reward model by folder or Hub id, ready to score, and its descriptor.
+pub(super) fn open_trained(
+    model: &str,
+    device: &str,
+    plugins: &PluginFlags,
+) -> anyhow::Result<(RewardNet, Arc<dyn RewardModel>)> {
+    let (device, _) = sipf_core::machine::device(device)?;
+    let options = match device.is_cpu() {
+        true => LoadOptions::default(),
+        false => {
+            LoadOptions { device, dtype: sipf_core::machine::half_precision(), ..LoadOptions::default() }
+        }
+    };
+    let folder = ModelFolder::open(model, 0)?;
+    // A model that says how it is read needs no --plugin.
+    let named = RewardNet::kept_name(folder.path())?;
+    let reward = plugins.reward(named.as_deref().unwrap_or(DEFAULT))?;
+    let net = RewardNet::load(folder.path(), &reward.card(), &options)?;
+    Ok((net.frozen()?, reward))
 }
 
 /// Rows from several files, at most `limit`.
