@@ -44,6 +44,16 @@ pub enum Error {
     /// A setting, model or data set is unusable.
     #[error("{0}")]
     Unusable(String),
+    /// Work that had begun could not go on.
+    #[error("{after}: ended early; {kept}")]
+    EndedEarly {
+        /// What was finished.
+        after: String,
+        /// What is left of it, and what to do.
+        kept: String,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The user asked to stop; what was finished is kept.
     #[error("interrupted; give the same command again to go on")]
     Interrupted,

@@ -35,6 +35,8 @@ struct State {
     started: Instant,
     shown: Option<Instant>,
     line_open: bool,
+    /// Shown behind the rate.
+    status: String,
 }
 
 impl Progress {
@@ -50,7 +52,14 @@ impl Progress {
     }
 
     fn with(stage: &str, total: Option<u64>, unit: &'static str, show: Show) -> Self {
-        let state = State { done: 0, before: 0, started: Instant::now(), shown: None, line_open: false };
+        let state = State {
+            done: 0,
+            before: 0,
+            started: Instant::now(),
+            shown: None,
+            line_open: false,
+            status: String::new(),
+        };
         Self { stage: stage.into(), unit, total, show, state: Mutex::new(state) }
     }
 
@@ -62,6 +71,13 @@ impl Progress {
     /// So much was done before, by a run that was stopped.
     pub fn advance_to(&self, done: u64) {
         self.update(|state| (state.done, state.before) = (done, done));
+    }
+
+    /// What is worth knowing beside the count, shown from the next update on.
+    pub fn status(&self, text: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.status.clear();
+        state.status.push_str(text);
     }
 
     /// A line of its own.
@@ -123,6 +139,10 @@ impl Progress {
             Some(total) => format!("{}: {}/{total} {}", self.stage, state.done, self.unit),
             None => format!("{}: {} {}", self.stage, state.done, self.unit),
         };
+        if !state.status.is_empty() {
+            line.push_str(", ");
+            line.push_str(&state.status);
+        }
         if state.done > state.before && seconds > 1.0 {
             line.push_str(&format!(", {rate:.1}/s"));
             if let Some(left) =
@@ -170,6 +190,10 @@ mod tests {
         progress.add(3);
         let state = progress.state.lock().expect("not poisoned");
         assert_eq!(progress.line(&state), "sample: 3/10 questions");
+        drop(state);
+        progress.status("loss 0.5");
+        let state = progress.state.lock().expect("not poisoned");
+        assert_eq!(progress.line(&state), "sample: 3/10 questions, loss 0.5");
     }
 
     #[test]

@@ -34,10 +34,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     {
         return ExitCode::from(INTERRUPTED);
     }
-    match error.downcast_ref::<EndedEarly>() {
-        Some(_) => ExitCode::from(1),
-        None => ExitCode::from(2),
-    }
+    let ended_early = error.downcast_ref::<EndedEarly>().is_some()
+        || error
+            .chain()
+            .any(|cause| matches!(cause.downcast_ref(), Some(sipf_core::Error::EndedEarly { .. })));
+    ExitCode::from(if ended_early { 1 } else { 2 })
 }
 
 /// One line on standard error; a closed pipe is no reason to fail.

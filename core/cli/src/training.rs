@@ -111,6 +111,15 @@ pub(crate) struct TrainingFlags {
     /// Evaluate every so many steps
     #[arg(long, value_name = "N")]
     eval_steps: Option<usize>,
+    /// Finish with the weights of the best evaluation
+    #[arg(long)]
+    keep_best: bool,
+    /// Stop after so many evaluations without a better one
+    #[arg(long, value_name = "N")]
+    early_stop: Option<usize>,
+    /// What is compared between evaluations: loss (the default) or another name of metrics.jsonl, without eval_
+    #[arg(long, value_name = "NAME")]
+    best_metric: Option<String>,
     /// Checkpoint every so many steps
     #[arg(long, value_name = "N")]
     save_steps: Option<usize>,
@@ -143,20 +152,20 @@ pub(crate) struct Resolved {
     pub(crate) skip_bad_rows: bool,
     pub(crate) settings: TrainSettings,
     pub(crate) options: LoadOptions,
-    /// Keys that only some commands know, from `--config`.
-    pub(crate) extra: Map<String, Value>,
+    /// Settings that only this command knows.
+    own: Map<String, Value>,
     /// Every setting and where it came from.
     pub(crate) shown: Vec<(String, Value, &'static str)>,
 }
 
 impl TrainingFlags {
-    /// Resolves flags over `--config` over `defaults`; `known` names the keys of the command's own.
+    /// Resolves flags over `--config` over `defaults`; `own` are the command's own settings: key, default, flag.
     pub(crate) fn resolve(
         &self,
         defaults: &TrainSettings,
         model: Option<&str>,
         max_length: usize,
-        known: &[&str],
+        own: &[(&str, Value, Option<Value>)],
     ) -> anyhow::Result<Resolved> {
         sipf_core::machine::use_threads(self.threads)?;
         let file = self.config.as_deref().map(read_config).transpose()?.unwrap_or_default();
@@ -171,13 +180,11 @@ impl TrainingFlags {
         {
             merged.insert(key.into(), Value::Null);
         }
-        let mut extra = Map::new();
+        merged.extend(own.iter().map(|(key, default, _)| ((*key).to_owned(), default.clone())));
         let mut from: Map<String, Value> = merged.keys().map(|key| (key.clone(), json!("default"))).collect();
         for (key, value) in file {
             let key = key.replace('_', "-");
-            if known.contains(&key.as_str()) {
-                extra.insert(key, value);
-            } else if merged.contains_key(&key) {
+            if merged.contains_key(&key) {
                 from.insert(key.clone(), json!("config"));
                 merged.insert(key, value);
             } else {
@@ -185,7 +192,9 @@ impl TrainingFlags {
                 bail!("{}: unknown key {key:?}", place.display());
             }
         }
-        for (key, value) in self.given() {
+        let mut given = self.given();
+        given.extend(own.iter().filter_map(|(key, _, flag)| Some(((*key).to_owned(), flag.clone()?))));
+        for (key, value) in given {
             from.insert(key.clone(), json!("flag"));
             merged.insert(key, value);
         }
@@ -243,7 +252,7 @@ impl TrainingFlags {
             limit: number("limit").map_or(usize::MAX, |limit| limit as usize),
             options: LoadOptions { device, dtype, trainable, seed: settings.seed },
             settings,
-            extra,
+            own: own.iter().filter_map(|(key, ..)| Some(((*key).to_owned(), merged.remove(*key)?))).collect(),
             shown,
         })
     }
@@ -282,6 +291,9 @@ impl TrainingFlags {
         put("rslora", self.rslora.then_some(Value::Bool(true)));
         put("grad-checkpointing", self.grad_checkpointing.then_some(Value::Bool(true)));
         put("eval-steps", self.eval_steps.map(|x| json!(x)));
+        put("keep-best", self.keep_best.then_some(Value::Bool(true)));
+        put("early-stop", self.early_stop.map(|x| json!(x)));
+        put("best-metric", self.best_metric.as_ref().map(|x| json!(x)));
         put("save-steps", self.save_steps.map(|x| json!(x)));
         put("logging-steps", self.logging_steps.map(|x| json!(x)));
         put("seed", self.seed.map(|x| json!(x)));
@@ -315,19 +327,10 @@ impl Resolved {
         if self.skip_bad_rows { BadRows::skip() } else { BadRows::stop() }
     }
 
-    /// A setting of the command's own: the flag's value, or that under `key` of `--config`.
-    pub(crate) fn own<T: serde::de::DeserializeOwned>(
-        &self,
-        key: &str,
-        flag: Option<T>,
-    ) -> anyhow::Result<Option<T>> {
-        match (flag, self.extra.get(key)) {
-            (Some(value), _) => Ok(Some(value)),
-            (None, Some(value)) => {
-                Ok(Some(serde_json::from_value(value.clone()).with_context(|| format!("key {key:?}"))?))
-            }
-            (None, None) => Ok(None),
-        }
+    /// A setting of the command's own.
+    pub(crate) fn own<T: serde::de::DeserializeOwned>(&self, key: &str) -> anyhow::Result<T> {
+        let value = self.own.get(key).cloned().unwrap_or_default();
+        serde_json::from_value(value.clone()).with_context(|| format!("{key} is {value}"))
     }
 
     /// The model to start from: frozen where nothing is trained.

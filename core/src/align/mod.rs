@@ -5,6 +5,8 @@
 
 mod bad_rows;
 mod dpo;
+#[cfg(test)]
+mod golden;
 mod objective;
 mod orpo;
 pub mod pairs;

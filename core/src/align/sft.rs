@@ -47,7 +47,12 @@ impl SftObjective {
         if kept.is_empty() {
             return Err(Error::unusable(format!("none of {} rows can be learned from", rows.len())));
         }
-        Ok(Self { decoder, base: String::new(), rows: kept })
+        Ok(Self::of_tokens(decoder, kept))
+    }
+
+    /// Over rows that are tokenised already, each with what to call it in an error message.
+    pub fn of_tokens(decoder: Decoder, rows: Vec<(Sequence, String)>) -> Self {
+        Self { decoder, base: String::new(), rows }
     }
 
     /// Names the base model in a saved adapter.

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::TrainSettings;
+use super::best::Best;
 use crate::{AtPath, Error, Result};
 
 /// Name of the file below the output folder.
@@ -21,6 +22,10 @@ pub(super) struct State {
     pub(super) updates: usize,
     /// Bytes of `metrics.jsonl` that belong to those steps.
     pub(super) metrics_bytes: u64,
+    /// The best evaluation so far.
+    pub(super) best: Best,
+    /// Whether evaluations stopped getting better.
+    pub(super) stopped_early: bool,
     /// How the training was set up.
     pub(super) settings: TrainSettings,
     /// Rows of the objective.
@@ -29,15 +34,29 @@ pub(super) struct State {
     pub(super) fingerprint: String,
 }
 
-/// Writes the checkpoint beside its place and moves it there.
+/// Writes the checkpoint beside its place and moves it there: what stood there stays whole until the new one is.
 pub(super) fn save(folder: &Path, state: &State, tensors: BTreeMap<String, Tensor>) -> Result<()> {
     let path = folder.join(FILE);
     let fresh = folder.join(format!("{FILE}.new"));
     let metadata = HashMap::from([("state".to_owned(), serde_json::to_string(state)?)]);
-    safetensors::serialize_to_file(&tensors, Some(metadata), &fresh)
-        .map_err(|error| Error::file(&fresh, format!("cannot write the checkpoint: {error}")))?;
-    std::fs::File::open(&fresh).and_then(|file| file.sync_all()).at(&fresh)?;
+    let written = safetensors::serialize_to_file(&tensors, Some(metadata), &fresh)
+        .map_err(|error| Error::file(&fresh, format!("cannot write the checkpoint: {error}")))
+        .and_then(|()| std::fs::File::open(&fresh).and_then(|file| file.sync_all()).at(&fresh));
+    if let Err(error) = written {
+        // Half a file would only fill the disk further.
+        let _ = std::fs::remove_file(&fresh);
+        return Err(error);
+    }
     std::fs::rename(&fresh, &path).at(&path)
+}
+
+/// Removes it: the training is finished.
+pub(super) fn forget(folder: &Path) -> Result<()> {
+    let path = folder.join(FILE);
+    match path.is_file() {
+        true => std::fs::remove_file(&path).at(&path),
+        false => Ok(()),
+    }
 }
 
 /// Reads the checkpoint, if there is one.

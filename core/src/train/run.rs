@@ -1,26 +1,25 @@
 //! The one training loop: accumulate, clip, step, log; it goes on where it was stopped.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::best::{self, Best};
 use super::checkpoint::{self, State};
+use super::log::Log;
 use super::optimizer::{self, AdamW};
 use super::order::Order;
 use super::{Metrics, Objective, TrainSettings};
-use crate::model::{Pass, remat};
+use crate::model::{Pass, remat, save};
 use crate::progress::Progress;
 use crate::stream::StreamName;
 use crate::{AtPath, Error, Result};
 
 /// Written last, so that its presence means "finished".
 const REPORT: &str = "training.json";
-const METRICS: &str = "metrics.jsonl";
 
 /// What a finished training says about itself; `training.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +37,9 @@ pub struct TrainReport {
     /// The last evaluation, where there were rows for it.
     #[serde(skip_serializing_if = "Map::is_empty", default)]
     pub eval: Map<String, Value>,
+    /// Step of the weights that were kept, and the metric's value there, where the best were asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub best: Option<(usize, f64)>,
     /// How it was trained.
     pub settings: TrainSettings,
     /// Of loss, rows and the weights at the start.
@@ -65,23 +67,21 @@ pub fn train(
     let fingerprint = objective.fingerprint().finish();
     if let Some(report) = finished(out, settings, &fingerprint)? {
         progress.note("finished before; nothing to do");
+        // A process killed between its last two actions leaves them.
+        best::forget(out)?;
+        checkpoint::forget(out)?;
         return Ok(report);
+    }
+    let wants_eval = settings.keep_best || settings.early_stop > 0;
+    if wants_eval && eval.is_none() {
+        return Err(Error::unusable("keep-best and early-stop need rows to evaluate on (eval-data)"));
     }
     let mut trainer = Trainer::start(objective, settings, fingerprint, out)?;
     progress.advance_to(trainer.state.step as u64);
-    while trainer.state.step < trainer.steps {
-        if stop.load(Ordering::Relaxed) {
-            trainer.save()?;
-            return Err(Error::Interrupted);
-        }
-        trainer.step(eval)?;
-        progress.add(1);
-        let due = settings.save_steps > 0 && trainer.state.step % settings.save_steps == 0;
-        if due && trainer.state.step < trainer.steps {
-            trainer.save()?;
-        }
-    }
-    trainer.finish(eval)
+    trainer
+        .advance(eval, stop, progress)
+        .and_then(|()| trainer.finish(eval))
+        .map_err(|error| trainer.ended(error))
 }
 
 /// Loss and metrics over all rows, without a training step.
@@ -145,7 +145,9 @@ struct Trainer<'a> {
     order: Order,
     steps: usize,
     state: State,
-    metrics: File,
+    /// Step of the checkpoint on disk.
+    kept: Option<usize>,
+    log: Log,
     reach_checked: bool,
 }
 
@@ -166,25 +168,90 @@ impl<'a> Trainer<'a> {
             return Err(Error::unusable("nothing in the model is trainable"));
         }
         let mut adam = AdamW::new(vars.clone(), settings, |name| objective.learning_rate_scale(name))?;
-        let mut state =
-            State { step: 0, updates: 0, metrics_bytes: 0, settings: settings.clone(), rows, fingerprint };
+        let mut state = State {
+            step: 0,
+            updates: 0,
+            metrics_bytes: 0,
+            best: Best::default(),
+            stopped_early: false,
+            settings: settings.clone(),
+            rows,
+            fingerprint,
+        };
+        let mut on_disk = None;
         if let Some((kept, mut tensors)) = checkpoint::load(out)? {
             if kept.settings != *settings || kept.fingerprint != state.fingerprint {
                 return Err(other_training(&out.join(checkpoint::FILE)));
             }
             adam.restore(&mut tensors)?;
+            on_disk = Some(kept.step);
             state = kept;
         }
-        let path = out.join(METRICS);
-        let mut metrics = File::options().create(true).truncate(false).write(true).open(&path).at(&path)?;
-        metrics.set_len(state.metrics_bytes).at(&path)?;
-        metrics.seek(SeekFrom::End(0)).at(&path)?;
+        let log = Log::open(out, state.metrics_bytes, state.step)?;
         let order = Order::new(rows, settings.step_rows(), settings.shuffle.then_some(settings.seed));
-        Ok(Self { objective, settings, out, vars, adam, order, steps, state, metrics, reach_checked: false })
+        Ok(Self {
+            objective,
+            settings,
+            out,
+            vars,
+            adam,
+            order,
+            steps,
+            state,
+            kept: on_disk,
+            log,
+            reach_checked: false,
+        })
+    }
+
+    /// All steps that are left.
+    fn advance(
+        &mut self,
+        eval: Option<&dyn Objective>,
+        stop: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<()> {
+        while self.state.step < self.steps && !self.state.stopped_early {
+            if stop.load(Ordering::Relaxed) {
+                self.save()?;
+                return Err(Error::Interrupted);
+            }
+            let loss = self.step()?;
+            progress.status(&format!("loss {loss:.4}"));
+            progress.add(1);
+            let every = self.settings.eval_steps;
+            let due = every > 0 && self.state.step % every == 0 && self.state.step < self.steps;
+            if let Some(eval) = eval.filter(|_| due) {
+                self.evaluate(eval)?;
+            }
+            let every = self.settings.save_steps;
+            if every > 0 && self.state.step % every == 0 && self.state.step < self.steps {
+                self.save()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what is left of a training that could not go on.
+    fn ended(&self, error: Error) -> Error {
+        if matches!(error, Error::Interrupted) {
+            return error;
+        }
+        let kept = match self.kept {
+            Some(step) => {
+                format!("the checkpoint of step {step} is whole, the same command goes on from there")
+            }
+            None => "there is no checkpoint yet".to_owned(),
+        };
+        Error::EndedEarly {
+            after: format!("training, step {}", self.state.step),
+            kept,
+            source: Box::new(error),
+        }
     }
 
     /// One optimizer step.
-    fn step(&mut self, eval: Option<&dyn Objective>) -> Result<()> {
+    fn step(&mut self) -> Result<f64> {
         let rows = self.order.step(self.state.step);
         let weight = self.objective.weight(&rows);
         let rate = self.settings.learning_rate_at(self.state.step, self.steps);
@@ -211,15 +278,9 @@ impl<'a> Trainer<'a> {
         line.extend(metrics.means().map(|(name, mean)| (name.to_owned(), json!(mean))));
         let every = self.settings.logging_steps.max(1);
         if self.state.step % every == 0 || self.state.step == self.steps {
-            self.log(line)?;
+            self.log(&line)?;
         }
-        let every = self.settings.eval_steps;
-        if every > 0 && self.state.step % every == 0 && self.state.step < self.steps {
-            if let Some(eval) = eval {
-                self.log_evaluation(eval)?;
-            }
-        }
-        Ok(())
+        Ok(loss)
     }
 
     fn gradients(
@@ -246,7 +307,10 @@ impl<'a> Trainer<'a> {
             let part = (partial.sum / weight)?;
             let value = scalar(&part)?;
             if !value.is_finite() {
-                return Err(Error::unusable(format!("the loss is {value} at {}", self.place(chunk))));
+                return Err(Error::unusable(format!(
+                    "the loss is {value} at {}",
+                    self.place(&self.culprits(chunk, &pass))
+                )));
             }
             *loss += value;
             metrics.merge(&partial.metrics);
@@ -277,16 +341,24 @@ impl<'a> Trainer<'a> {
         format!("step {}: {}{more}", self.state.step + 1, names.join(", "))
     }
 
-    fn log(&mut self, line: Map<String, Value>) -> Result<()> {
-        let path = self.out.join(METRICS);
-        let mut text = serde_json::to_string(&Value::Object(line))?;
-        text.push('\n');
-        self.metrics.write_all(text.as_bytes()).at(&path)?;
-        self.state.metrics_bytes += text.len() as u64;
+    /// The rows whose loss alone is no number; all, where none is.
+    fn culprits(&self, rows: &[usize], pass: &Pass) -> Vec<usize> {
+        let bad = |row: &usize| {
+            let loss = self.objective.loss(&[*row], pass).and_then(|partial| scalar(&partial.sum));
+            !loss.is_ok_and(f64::is_finite)
+        };
+        let found: Vec<usize> = rows.iter().copied().filter(bad).collect();
+        if found.is_empty() { rows.to_vec() } else { found }
+    }
+
+    fn log(&mut self, line: &Map<String, Value>) -> Result<()> {
+        self.log.write(self.state.step, line)?;
+        self.state.metrics_bytes = self.log.bytes;
         Ok(())
     }
 
-    fn log_evaluation(&mut self, eval: &dyn Objective) -> Result<Map<String, Value>> {
+    /// Evaluates, keeps the best weights, and sees whether it is time to stop.
+    fn evaluate(&mut self, eval: &dyn Objective) -> Result<Map<String, Value>> {
         let figures = evaluate(eval, self.settings.batch_size)?;
         let mut line = Map::new();
         line.insert("step".into(), json!(self.state.step));
@@ -296,62 +368,58 @@ impl<'a> Trainer<'a> {
                 .filter(|(name, _)| *name != "rows")
                 .map(|(name, value)| (format!("eval_{name}"), value.clone())),
         );
-        self.log(line)?;
+        self.log(&line)?;
+        let TrainSettings { keep_best, early_stop, best_metric, .. } = self.settings;
+        if *keep_best || *early_stop > 0 {
+            let is_best = self.state.best.take(self.state.step, best_metric, &figures)?;
+            if is_best && *keep_best {
+                best::keep(self.out, &self.vars)?;
+            }
+            self.state.stopped_early = *early_stop > 0 && self.state.best.worse >= *early_stop;
+        }
         Ok(figures)
     }
 
     fn save(&mut self) -> Result<()> {
-        let path = self.out.join(METRICS);
-        self.metrics.sync_all().at(&path)?;
-        checkpoint::save(self.out, &self.state, self.adam.state()?)
+        self.log.sync()?;
+        checkpoint::save(self.out, &self.state, self.adam.state()?)?;
+        self.kept = Some(self.state.step);
+        Ok(())
     }
 
-    fn finish(mut self, eval: Option<&dyn Objective>) -> Result<TrainReport> {
-        let eval = eval.map_or_else(|| Ok(Map::new()), |eval| self.log_evaluation(eval))?;
+    fn finish(&mut self, eval: Option<&dyn Objective>) -> Result<TrainReport> {
+        let eval = match eval.filter(|_| !self.state.stopped_early) {
+            Some(eval) => self.evaluate(eval)?,
+            None => Map::new(),
+        };
+        if self.settings.keep_best && self.state.best.step != self.state.step {
+            best::restore(self.out, &self.vars)?;
+        }
         self.objective.save(self.out)?;
-        let path = self.out.join(METRICS);
-        self.metrics.sync_all().at(&path)?;
-        let (loss, final_loss) = losses(&path)?;
+        self.log.sync()?;
+        let (loss, final_loss) = self.log.losses()?;
         let report = TrainReport {
-            steps: self.steps,
+            steps: self.state.step,
             rows: self.objective.rows(),
             tokens: self.tokens(),
             loss,
             final_loss,
             eval,
+            best: self.state.best.value.map(|value| (self.state.best.step, value)),
             settings: self.settings.clone(),
             fingerprint: self.state.fingerprint.clone(),
         };
-        write_whole(&self.out.join(REPORT), &serde_json::to_string_pretty(&report)?)?;
-        let checkpoint = self.out.join(checkpoint::FILE);
-        if checkpoint.is_file() {
-            std::fs::remove_file(&checkpoint).at(&checkpoint)?;
-        }
+        save::write_text(&self.out.join(REPORT), &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        best::forget(self.out)?;
+        checkpoint::forget(self.out)?;
         Ok(report)
     }
 
     fn tokens(&mut self) -> u64 {
-        let steps = self.steps;
+        let steps = self.state.step;
         let count = |trainer: &mut Self, step| -> u64 {
             trainer.order.step(step).iter().map(|row| trainer.objective.tokens(*row) as u64).sum()
         };
         (0..steps).map(|step| count(self, step)).sum()
     }
-}
-
-/// Mean and last of the logged training losses.
-fn losses(path: &Path) -> Result<(f64, f64)> {
-    let text = std::fs::read_to_string(path).at(path)?;
-    let losses: Vec<f64> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get("loss")?.as_f64())
-        .collect();
-    let mean = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
-    Ok((mean, losses.last().copied().unwrap_or(0.0)))
-}
-
-fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let fresh: PathBuf = path.with_extension("new");
-    std::fs::write(&fresh, format!("{text}\n")).at(&fresh)?;
-    std::fs::rename(&fresh, path).at(path)
 }

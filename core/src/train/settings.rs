@@ -78,6 +78,12 @@ pub struct TrainSettings {
     pub logging_steps: usize,
     /// Evaluation every so many steps, where there are rows for it; 0: only at the end.
     pub eval_steps: usize,
+    /// Finish with the weights of the best evaluation instead of the last ones.
+    pub keep_best: bool,
+    /// Stop after so many evaluations without a better one; 0: never.
+    pub early_stop: usize,
+    /// What is compared between evaluations: `...loss` and `entropy` downwards, everything else upwards.
+    pub best_metric: String,
 }
 
 impl Default for TrainSettings {
@@ -102,6 +108,9 @@ impl Default for TrainSettings {
             save_steps: 500,
             logging_steps: 1,
             eval_steps: 0,
+            keep_best: false,
+            early_stop: 0,
+            best_metric: "loss".into(),
         }
     }
 }

@@ -6,7 +6,7 @@ use sipf_core::align::{SftObjective, SftRow};
 use sipf_core::model::{Decoder, ModelFolder, Tokenizer};
 use sipf_core::train::{Objective, TrainSettings};
 
-use crate::training::{Job, TrainingFlags, conduct, read_rows};
+use crate::training::{Job, Resolved, TrainingFlags, conduct, read_rows};
 
 /// TRL's longest row.
 pub(super) const MAX_LENGTH: usize = 1024;
@@ -21,12 +21,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    train(&args.training)
+    let resolved = args.training.resolve(&TrainSettings::default(), None, MAX_LENGTH, &[])?;
+    train(&args.training, &resolved)
 }
 
 /// SFT on the rows of the flags; of preference pairs the chosen halves.
-pub(super) fn train(flags: &TrainingFlags) -> anyhow::Result<ExitCode> {
-    let resolved = flags.resolve(&TrainSettings::default(), None, MAX_LENGTH, &[])?;
+pub(super) fn train(flags: &TrainingFlags, resolved: &Resolved) -> anyhow::Result<ExitCode> {
     let folder = ModelFolder::open(&resolved.model, resolved.settings.seed)?;
     let tokenizer = Tokenizer::load(folder.path())?;
     let mut bad = resolved.bad_rows();
@@ -44,12 +44,5 @@ pub(super) fn train(flags: &TrainingFlags) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let eval = eval.as_ref().map(|eval| eval as &dyn Objective);
-    conduct(&Job {
-        flags,
-        resolved: &resolved,
-        objective: &objective,
-        eval,
-        base: Some(folder.path()),
-        bad: &bad,
-    })
+    conduct(&Job { flags, resolved, objective: &objective, eval, base: Some(folder.path()), bad: &bad })
 }

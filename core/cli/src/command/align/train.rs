@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use serde_json::{Value, json};
 use sipf_core::align::{
     BadRows, Dpo, NllScope, Orpo, PairLoss, PairObjective, PreferenceRow, Reference, Rpo, tokens,
 };
@@ -14,16 +15,13 @@ use sipf_core::train::{Objective, TrainSettings};
 use crate::command::sft;
 use crate::training::{Job, Resolved, TrainingFlags, conduct, read_rows};
 
-/// Keys of `--config` that only this command knows.
-const KEYS: [&str; 4] = ["loss", "beta", "nll-scope", "ref-model"];
-
 /// TRL's weight of the odds ratio, and its pull towards the reference.
 const BETA: f64 = 0.1;
 
 /// TRL's learning rate for preference losses.
 const LEARNING_RATE: f64 = 1e-6;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Loss {
     /// Odds-ratio preference optimisation
@@ -68,16 +66,22 @@ struct Pairs<'a> {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let flags = &args.training;
     let defaults = TrainSettings { learning_rate: LEARNING_RATE, ..TrainSettings::default() };
-    let resolved = flags.resolve(&defaults, None, sft::MAX_LENGTH, &KEYS)?;
-    let loss = resolved.own("loss", args.loss)?.unwrap_or(Loss::Orpo);
+    let own = [
+        ("loss", json!("orpo"), args.loss.map(|loss| json!(loss))),
+        ("beta", json!(BETA), args.beta.map(|beta| json!(beta))),
+        ("nll-scope", json!("sequence"), args.nll_scope.as_ref().map(|scope| json!(scope))),
+        ("ref-model", Value::Null, args.ref_model.as_ref().map(|model| json!(model))),
+    ];
+    let resolved = flags.resolve(&defaults, None, sft::MAX_LENGTH, &own)?;
+    let loss: Loss = resolved.own("loss")?;
     if loss == Loss::Sft {
         anyhow::ensure!(
             args.beta.is_none() && args.nll_scope.is_none() && args.ref_model.is_none(),
             "--loss sft has neither --beta nor --nll-scope nor --ref-model"
         );
-        return sft::train(flags);
+        return sft::train(flags, &resolved);
     }
-    let beta = resolved.own("beta", args.beta)?.unwrap_or(BETA);
+    let beta: f64 = resolved.own("beta")?;
     anyhow::ensure!(beta >= 0.0 && beta.is_finite(), "--beta is {beta}; it must be 0 or more");
     let folder = ModelFolder::open(&resolved.model, resolved.settings.seed)?;
     let tokenizer = Tokenizer::load(folder.path())?;
@@ -95,7 +99,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         rows: &rows,
         eval: eval.as_deref(),
     };
-    let reference = resolved.own("ref-model", args.ref_model.clone())?;
+    let reference: Option<String> = resolved.own("ref-model")?;
     match loss {
         Loss::Dpo => pairs.against(reference.as_deref(), &mut bad, |reference| Dpo { beta, reference }),
         Loss::Rpo => {
@@ -104,8 +108,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Loss::Orpo | Loss::Sft => {
             anyhow::ensure!(reference.is_none(), "ORPO has no reference model: leave --ref-model out");
-            let scope = resolved.own("nll-scope", args.nll_scope.clone())?;
-            let nll_scope: NllScope = scope.as_deref().map_or(Ok(NllScope::default()), str::parse)?;
+            let nll_scope: NllScope = resolved.own::<String>("nll-scope")?.parse()?;
             let orpo = Orpo { beta, nll_scope };
             pairs.conduct(
                 |_, decoder, pairs| Ok(PairObjective::of_tokens(decoder, pairs, orpo)),

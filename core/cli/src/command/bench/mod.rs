@@ -2,6 +2,7 @@
 
 mod generate;
 mod rollout;
+mod train;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -30,12 +31,15 @@ enum What {
     Generate(generate::Args),
     /// Rollouts from every step of a path, with and without shared prefixes
     Rollout(rollout::Args),
+    /// Tokens a second and memory of optimizer steps
+    Train(train::Args),
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (result, table): (Value, fn(&Value) -> Vec<String>) = match &args.what {
         What::Generate(args) => (generate::run(args)?, generate::table),
         What::Rollout(args) => (rollout::run(args)?, rollout::table),
+        What::Train(args) => return crate::exit::print_line(&serde_json::to_string_pretty(&train::run(args)?)?).map(|()| exit::DONE),
     };
     if args.json {
         print_line(&serde_json::to_string_pretty(&result)?)?;
@@ -101,8 +105,13 @@ impl Clock {
     }
 
     fn stop(&self) -> Cost {
-        let processor = processor_seconds().zip(self.processor).map(|(end, start)| end - start);
-        Cost { wall: self.wall.elapsed().as_secs_f64(), processor }
+        self.until(&Self::start())
+    }
+
+    /// From this start to a later one.
+    fn until(&self, later: &Self) -> Cost {
+        let processor = later.processor.zip(self.processor).map(|(end, start)| end - start);
+        Cost { wall: (later.wall - self.wall).as_secs_f64(), processor }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
 use sipf_core::model::{LoraConfig, ModelFolder, Trainable};
 use sipf_core::reward::{LabelRow, PrmObjective, RewardNet, RowLayout};
 use sipf_core::train::{Objective, TrainSettings};
@@ -10,9 +11,6 @@ use sipf_plugin::RewardCard;
 use super::DEFAULT;
 use crate::open::PluginFlags;
 use crate::training::{Job, TrainingFlags, conduct, read_rows};
-
-/// Keys of `--config` that only this command knows.
-const KEYS: [&str; 3] = ["separator", "last-step-only", "head-learning-rate"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,7 +49,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reward = args.plugins.reward(DEFAULT)?;
     let card = reward.card();
     let base = card.bases.values().find_map(|bases| bases.base.clone());
-    let mut resolved = flags.resolve(&defaults(&card), base.as_deref(), card.training.max_length, &KEYS)?;
+    let own = [
+        ("separator", json!("\n"), args.separator.as_ref().map(|text| json!(text))),
+        ("last-step-only", json!(false), args.last_step_only.then_some(json!(true))),
+        (
+            "head-learning-rate",
+            json!(card.training.head_learning_rate),
+            args.head_learning_rate.map(|rate| json!(rate)),
+        ),
+    ];
+    let mut resolved = flags.resolve(&defaults(&card), base.as_deref(), card.training.max_length, &own)?;
     let asked_full = flags.full;
     if card.training.lora_rank > 0 && resolved.options.trainable == Trainable::Full && !asked_full {
         resolved.options.trainable = Trainable::Lora(LoraConfig {
@@ -68,11 +75,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folder = ModelFolder::open(&resolved.model, resolved.settings.seed)?;
     let mut net = RewardNet::init(folder.path(), &card, &resolved.load_options(flags.eval_only))?;
     net.set_max_length(resolved.max_length);
-    let separator = resolved.own("separator", args.separator.clone())?.unwrap_or_else(|| "\n".into());
-    let last_only = resolved.own("last-step-only", args.last_step_only.then_some(true))?.unwrap_or(false);
-    let head_rate = resolved
-        .own("head-learning-rate", args.head_learning_rate)?
-        .unwrap_or(card.training.head_learning_rate);
+    let separator: String = resolved.own("separator")?;
+    let last_only: bool = resolved.own("last-step-only")?;
+    let head_rate: f64 = resolved.own("head-learning-rate")?;
     let rate = resolved.settings.learning_rate;
     let head_scale = if head_rate > 0.0 && rate > 0.0 { head_rate / rate } else { 1.0 };
     let layout = match card.name == DEFAULT || args.separator.is_some() {
