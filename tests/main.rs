@@ -3,15 +3,15 @@
 
 mod cli_completions; // shell completions, the man page
 mod cli_task; // `sipf task list|show`
-mod plugin; // every transport, faults, the API's transcript, `sipf plugin`
 mod evaluate; // `sipf evaluate`
+mod plugin; // every transport, faults, the API's transcript, `sipf plugin`
 mod report; // `sipf report`: the page about a run
 mod run; // `sipf run` and `sipf plan`: the whole loop, killed and gone on with
 mod sandbox; // untrusted Python: verdicts, limits, codec, cache, `sipf sandbox`
 mod stages; // `sipf sample`, `simulate`, `align pairs`: one stage on files, stopped and gone on with
 mod tasks; // the built-in tasks on the real data sets, `sipf verify`
-mod training; // `sipf sft`, `align`, `reward train`: resume, rows, evaluation, peers
-mod tidy; // the architecture's invariants
+mod tidy;
+mod training; // `sipf sft`, `align`, `reward train`: resume, rows, evaluation, peers // the architecture's invariants
 
 /// Blocks of this binary bear a mark, so that one which a plugin allocated is noticed when it is freed here.
 #[global_allocator]

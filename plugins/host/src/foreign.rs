@@ -127,7 +127,8 @@ impl ForeignTask {
 
     /// For calls without a default.
     fn must<T: DeserializeOwned>(&self, call: &str, request: Value) -> Result<T> {
-        let missing = || self.library.error(&self.card.name, call, "is not answered, and there is no default");
+        let missing =
+            || self.library.error(&self.card.name, call, "is not answered, and there is no default");
         self.ask(call, request)?.ok_or_else(missing)
     }
 
