@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-use super::sentencepiece::{self, Piece};
+use super::sentencepiece::{self, Around, Piece};
 use crate::{AtPath, Error, Result};
 
 const MAGIC: u32 = 0x616b_3432;
@@ -67,7 +67,7 @@ pub fn llama2c(source: &Path, out: &Path) -> Result<()> {
     let generation =
         json!({"bos_token_id": 1, "eos_token_id": [2, 1], "pad_token_id": 0, "do_sample": false});
     write("generation_config.json", &generation)?;
-    write("tokenizer.json", &sentencepiece::tokenizer_json(&pieces))?;
+    write("tokenizer.json", &sentencepiece::tokenizer_json(&pieces, &Around::default()))?;
     write("tokenizer_config.json", &tokenizer_config(&pieces))?;
     let views: std::result::Result<Vec<_>, _> = tensors
         .iter()
@@ -303,7 +303,8 @@ mod tests {
         // The other spelling of the vocabulary gives the same tokenizer.
         let from_bin = sentencepiece::read(&source.join("tok512.bin")).expect("reads");
         let from_model = sentencepiece::read(&source.join("tok512.model")).expect("reads");
-        assert_eq!(sentencepiece::tokenizer_json(&from_bin), sentencepiece::tokenizer_json(&from_model));
+        let json = |pieces: &[Piece]| sentencepiece::tokenizer_json(pieces, &Around::default());
+        assert_eq!(json(&from_bin), json(&from_model));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod convert;
 #[cfg(test)]
 mod corrupt;
 mod decoder;
+pub mod gguf;
 pub mod kernels;
 mod layer;
 pub mod load;

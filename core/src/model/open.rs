@@ -12,12 +12,12 @@ use crate::{AtPath, Error, Result};
 #[derive(Debug)]
 pub struct ModelFolder {
     path: PathBuf,
-    /// Bundled models are written to a folder that goes with this value.
+    /// Bundled models and GGUF files are written to a folder that goes with this value.
     _written: Option<TempDir>,
 }
 
 impl ModelFolder {
-    /// Finds a folder, a bundled name (`tiny`, `tiny-strong`), or a Hub id (`owner/name`, `owner/name@revision`). `seed`
+    /// Finds a folder, a GGUF file, a bundled name (`tiny`, `tiny-strong`), or a Hub id (`owner/name`, `owner/name@revision`). `seed`
     /// draws the weights of an untrained bundled model.
     ///
     /// # Errors
@@ -27,8 +27,15 @@ impl ModelFolder {
         if path.is_dir() {
             return Ok(Self { path: path.to_path_buf(), _written: None });
         }
+        let scratch = || tempfile::Builder::new().prefix("sipf-").tempdir().at(std::env::temp_dir());
+        if path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+        {
+            let written = scratch()?;
+            super::gguf::convert(path, written.path())?;
+            return Ok(Self { path: written.path().to_path_buf(), _written: Some(written) });
+        }
         if let Some(member) = Tiny::named(name) {
-            let written = tempfile::Builder::new().prefix("sipf-").tempdir().at(std::env::temp_dir())?;
+            let written = scratch()?;
             member.write(written.path(), seed)?;
             return Ok(Self { path: written.path().to_path_buf(), _written: Some(written) });
         }

@@ -160,8 +160,36 @@ fn merges(pieces: &[Piece]) -> Vec<[&str; 2]> {
     merges.into_iter().map(|merge| merge.3).collect()
 }
 
-/// The whole `tokenizer.json`: BPE with byte fallback, a space before the text, BOS around it.
-pub(super) fn tokenizer_json(pieces: &[Piece]) -> Value {
+/// What a tokenizer puts around a text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around {
+    /// Id of the unknown token.
+    pub(super) unknown: usize,
+    /// Id of the token in front of every text.
+    pub(super) bos: Option<usize>,
+    /// Whether a text begins with a space.
+    pub(super) space: bool,
+}
+
+impl Default for Around {
+    /// As Llama has it.
+    fn default() -> Self {
+        Self { unknown: 0, bos: Some(1), space: true }
+    }
+}
+
+/// The post-processor that puts a token in front of every text.
+pub(super) fn begin(bos: &str, id: u64) -> Value {
+    let token = json!({"SpecialToken": {"id": bos, "type_id": 0}});
+    let sequence = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
+    json!({"type": "TemplateProcessing",
+        "single": [token, sequence("A", 0)],
+        "pair": [token, sequence("A", 0), token, sequence("B", 1)],
+        "special_tokens": {bos: {"id": bos, "ids": [id], "tokens": [bos]}}})
+}
+
+/// The whole `tokenizer.json`: BPE with byte fallback; the first three tokens are special.
+pub(super) fn tokenizer_json(pieces: &[Piece], around: &Around) -> Value {
     let vocab: Map<String, Value> =
         pieces.iter().enumerate().map(|(id, piece)| (piece.text.clone(), id.into())).collect();
     let special: Vec<Value> = pieces[..3]
@@ -172,24 +200,26 @@ pub(super) fn tokenizer_json(pieces: &[Piece]) -> Value {
                 "normalized": false, "special": true})
         })
         .collect();
-    let bos = &pieces[1].text;
-    let token = json!({"SpecialToken": {"id": bos, "type_id": 0}});
-    let sequence = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
+    let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE});
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": SPACE}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if around.space {
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    let normalizer = match around.space {
+        true => json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": SPACE}, spaces]}),
+        false => spaces,
+    };
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": special,
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": SPACE},
-            {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}]},
+        "normalizer": normalizer,
         "pre_tokenizer": null,
-        "post_processor": {"type": "TemplateProcessing",
-            "single": [token, sequence("A", 0)],
-            "pair": [token, sequence("A", 0), token, sequence("B", 1)],
-            "special_tokens": {bos: {"id": bos, "ids": [1], "tokens": [bos]}}},
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-            {"type": "ByteFallback"}, {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-        "model": {"type": "BPE", "dropout": null, "unk_token": pieces[0].text, "continuing_subword_prefix": null,
+        "post_processor": around.bos.map(|bos| begin(&pieces[bos].text, bos as u64)),
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {"type": "BPE", "dropout": null, "unk_token": pieces[around.unknown].text, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
             "vocab": vocab, "merges": merges(pieces)},
     })

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
-use sipf_core::model::{Checkpoint, convert};
+use sipf_core::model::{Checkpoint, convert, gguf};
 
 use crate::exit::{self, print_line};
 
@@ -28,9 +28,9 @@ enum Action {
     Logits(logits::Args),
     /// A checkpoint with an adapter added into its weights
     Merge(merge::Args),
-    /// A Hugging Face folder from llama2.c's files (*.bin with tok*.model or tok*.bin)
+    /// A Hugging Face folder from a GGUF file, or from llama2.c's files (*.bin with tok*.model or tok*.bin)
     Convert {
-        /// Folder of the files, or the *.bin file itself
+        /// A *.gguf file; a folder of llama2.c's files, or the *.bin file itself
         source: PathBuf,
         /// Folder to write
         #[arg(long, value_name = "DIR")]
@@ -50,10 +50,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if !source.exists() {
                 bail!("{}: there is no such file or folder", source.display());
             }
-            if source.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
-                bail!("{}: GGUF files are not converted; llama2.c folders are", source.display());
+            match source.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+                true => gguf::convert(source, out)?,
+                false => convert::llama2c(source, out)?,
             }
-            convert::llama2c(source, out)?;
             // What was written must load.
             let config = Checkpoint::open(out)?.config().clone();
             match json {
