@@ -4,9 +4,9 @@
 mod cli_completions; // shell completions, the man page
 mod cli_task; // `sipf task list|show`
 mod evaluate; // `sipf evaluate`
-mod plugin; // every transport, faults, the API's transcript, `sipf plugin`
 mod generate; // `sipf generate`: the same bytes whatever the machine does
 mod model; // `sipf model`, adapters, GGUF
+mod plugin; // every transport, faults, the API's transcript, `sipf plugin`
 mod report; // `sipf report`: the page about a run
 mod run; // `sipf run` and `sipf plan`: the whole loop, killed and gone on with
 mod sandbox; // untrusted Python: verdicts, limits, codec, cache, `sipf sandbox`
