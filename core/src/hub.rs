@@ -186,6 +186,11 @@ impl Hub {
     /// # Errors
     /// When the Hub cannot be asked.
     pub fn listing(&self, kind: Kind, repository: &str, revision: &str) -> Result<Listing> {
+        if self.offline {
+            return Err(Error::unusable(format!(
+                "{repository} is not in the cache and HF_HUB_OFFLINE is set"
+            )));
+        }
         let space = if kind == Kind::Model { "models" } else { "datasets" };
         let endpoint = self.endpoint.trim_end_matches('/');
         let url = format!("{endpoint}/api/{space}/{repository}/revision/{revision}?blobs=true");

@@ -123,7 +123,7 @@ pub(crate) fn check(flags: &RunFlags, resolved: &Resolved) -> anyhow::Result<()>
     if missing.is_empty() && !is_large(&all) {
         return Ok(());
     }
-    let estimate = plan::estimate(flags, resolved).ok();
+    let estimate = plan::estimate(flags, resolved, false).ok();
     if let Some(estimate) = &estimate {
         lines.push(format!(
             "  memory       about {} at the worst moment{}",

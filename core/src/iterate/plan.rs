@@ -19,6 +19,10 @@ const GENERATION_SHARE: f64 = 0.12;
 const CHARACTERS: f64 = 3.5;
 /// Problems looked at for lengths.
 const LOOKED_AT: usize = 64;
+/// Questions counted on where the data set is not at hand.
+const QUESTIONS: f64 = 2000.0;
+/// Tokens of a prompt, of a solution, and steps, where the data set is not at hand.
+const LENGTHS: Lengths = Lengths { prompt: 150.0, solution: 150.0, steps: 5.0 };
 
 /// Weights of the models of a run.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -75,7 +79,7 @@ struct Lengths {
 }
 
 fn lengths(task: &dyn Task, problems: &[Problem]) -> Result<Lengths> {
-    let (mut prompt, mut solution, mut steps, mut count) = (0.0, 0.0, 0.0, 0.0_f64);
+    let (mut prompt, mut solution, mut steps, mut count) = (0.0, 0.0, 0.0, 0.0);
     for problem in problems.iter().take(LOOKED_AT) {
         let Some(text) = problem.demonstration_or_solution() else { continue };
         prompt += task.prompt(problem, Role::Policy)?.chars().count() as f64 / CHARACTERS;
@@ -85,11 +89,14 @@ fn lengths(task: &dyn Task, problems: &[Problem]) -> Result<Lengths> {
         steps += chunks.len() as f64;
         count += 1.0;
     }
-    let count = count.max(1.0);
+    if count == 0.0 {
+        return Ok(LENGTHS);
+    }
     Ok(Lengths { prompt: prompt / count, solution: solution / count, steps: (steps / count).max(1.0) })
 }
 
-/// Plans a run over these train problems; `test` problems are asked by every evaluation of the run's own task.
+/// Plans a run over these train problems (none: the data set is not at hand, and 2,000 problems of middling length are
+/// counted on); `test` problems are asked by every evaluation of the run's own task.
 ///
 /// # Errors
 /// When the task cannot write a prompt or find steps.
@@ -104,8 +111,9 @@ pub fn plan(
 ) -> Result<WorkPlan> {
     let lengths = lengths(task, train)?;
     let path = lengths.prompt + lengths.solution;
-    let questions = if config.limit > 0 { config.limit as f64 } else { train.len() as f64 };
-    let demonstrations = if config.sft.rows > 0 { config.sft.rows as f64 } else { train.len() as f64 };
+    let all = if train.is_empty() { QUESTIONS } else { train.len() as f64 };
+    let or_all = |count: usize| if count > 0 { count as f64 } else { all };
+    let (questions, demonstrations) = (or_all(config.limit), or_all(config.sft.rows));
     let mut made = WorkPlan { flops_per_second, ..WorkPlan::default() };
     let model_bytes = weights.trained.max(1.0) * weights.bytes;
     let mut put = |name: &str, rows: f64, completions: f64, tokens: f64, work: f64, share: f64, disk: f64| {

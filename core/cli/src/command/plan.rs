@@ -26,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let resolved = args.flags.resolve(None)?;
     machine::use_threads(args.flags.threads)?;
-    let plan = estimate(&args.flags, &resolved)?;
+    let plan = estimate(&args.flags, &resolved, true)?;
     match args.json {
         true => print_line(&serde_json::to_string(&plan)?)?,
         false => print(&plan)?,
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// Every setting and where it came from, then the plan: `--dry-run`.
 pub(crate) fn show(flags: &RunFlags, resolved: &Resolved, as_json: bool) -> anyhow::Result<ExitCode> {
     machine::use_threads(flags.threads)?;
-    let plan = estimate(flags, resolved)?;
+    let plan = estimate(flags, resolved, true)?;
     if as_json {
         let settings: Map<String, Value> = resolved
             .settings
@@ -58,7 +58,13 @@ pub(crate) fn show(flags: &RunFlags, resolved: &Resolved, as_json: bool) -> anyh
 }
 
 /// The plan of a run on this machine.
-pub(crate) fn estimate(flags: &RunFlags, resolved: &Resolved) -> anyhow::Result<WorkPlan> {
+///
+/// Where the data set need not be at hand, middling lengths stand in for it.
+pub(crate) fn estimate(
+    flags: &RunFlags,
+    resolved: &Resolved,
+    must_have_data: bool,
+) -> anyhow::Result<WorkPlan> {
     let config = &resolved.config;
     let (device, _) = machine::device(&flags.device)?;
     let count = |task: &dyn Task, split: Split, wanted: usize| -> anyhow::Result<Vec<Problem>> {
@@ -67,6 +73,10 @@ pub(crate) fn estimate(flags: &RunFlags, resolved: &Resolved) -> anyhow::Result<
         let limit = if endless { Some(limit.unwrap_or(LOOKED_AT).min(LOOKED_AT)) } else { limit };
         let options = dataset::DataOptions { data: flags.data.clone(), limit, skip_bad_rows: true };
         Ok(dataset::load(task, split, &options)?.problems)
+    };
+    let count = |task: &dyn Task, split: Split, wanted: usize| match must_have_data {
+        true => count(task, split, wanted),
+        false => Ok(count(task, split, wanted).unwrap_or_default()),
     };
     let wanted = config.limit.max(config.sft.rows);
     let train = count(&*resolved.task, Split::Train, if config.limit == 0 { 0 } else { wanted })?;
