@@ -122,8 +122,8 @@ fn the_page_holds_the_run_s_numbers_and_every_path() {
     assert_eq!([step(0), step(1)], [format!("é {HOSTILE}"), "so 3".to_owned()]);
     assert_eq!(steps[0][2], 0.9);
     assert_eq!(steps[0][3], json!([1, 8, 1.0]));
-    assert_eq!(paths[0]["p"], json!([[1, 1, "arith/train/0#0.1", 0.7]]));
-    assert_eq!(paths[1]["p"], json!([[1, 0, "arith/train/0#0.0", 0.7]]));
+    assert_eq!(paths[0]["p"], json!([[1, 1, "0.1", 0.7]]));
+    assert_eq!(paths[1]["p"], json!([[1, 0, "0.0", 0.7]]));
     assert_eq!(paths[3]["d"], "duplicate");
     assert_eq!(questions[3]["greedy"].as_array().unwrap().len(), 3);
 }

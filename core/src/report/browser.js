@@ -63,7 +63,7 @@
     box.id = "path-" + p.id;
     const head = el("header");
     head.append(el("b", "verdict", p.ok ? "right" : "wrong"));
-    head.append(el("span", "", p.id.includes("#") ? "#" + p.id.split("#").pop() : p.id));
+    head.append(el("span", "", "#" + p.id));
     head.append(el("span", "", "from M" + p.m));
     if (p.v) head.append(el("span", "", p.v));
     if (p.a !== undefined) head.append(el("span", "", "answer " + p.a));
@@ -94,7 +94,7 @@
       const foot = el("footer");
       p.p.forEach(([iteration, chosen, other, margin]) => {
         const link = el("a", chosen ? "chosen" : "rejected",
-          `${chosen ? "chosen over" : "rejected for"} #${other.split("#").pop()} in iteration ${iteration}, margin ${margin.toFixed(2)}`);
+          `${chosen ? "chosen over" : "rejected for"} #${other} in iteration ${iteration}, margin ${margin.toFixed(2)}`);
         link.href = "#path-" + other;
         link.addEventListener("click", (event) => {
           event.preventDefault();

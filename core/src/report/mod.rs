@@ -5,6 +5,7 @@
 
 mod browser;
 mod chart;
+mod comparison;
 mod escape;
 mod page;
 mod read;
@@ -21,6 +22,8 @@ use crate::error::{AtPath, Result};
 pub struct Options {
     /// Seconds by stage: for a copy outside the run folder, which holds no times.
     pub times: bool,
+    /// Every question in the browser, however large the page; otherwise about 16 MB of them.
+    pub all_questions: bool,
 }
 
 /// The page about a run folder.

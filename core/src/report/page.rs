@@ -48,13 +48,14 @@ pub(super) fn page(run: &Run, options: &Options) -> String {
         1 => format!("{task}: one round of self-improvement"),
         n => format!("{task}: {n} rounds of self-improvement"),
     };
+    let shown = browser::Questions::of(run, options.all_questions);
     let sections: Vec<(&str, &str, String)> = [
         ("accuracy", "Accuracy", sections::accuracy(run, &arms)),
         ("data", "Data", sections::data(run)),
         ("reward", "Step labels and reward model", sections::reward(run)),
         ("training", "Training", sections::training(run)),
         ("cost", "Cost", sections::cost(run, options)),
-        ("questions", "Questions", questions()),
+        ("questions", "Questions", questions(&shown)),
         ("settings", "Settings", sections::settings(run)),
     ]
     .into_iter()
@@ -82,7 +83,7 @@ pub(super) fn page(run: &Run, options: &Options) -> String {
         lead(run, &arms),
         tiles(run, &arms),
         version(run),
-        script(&browser::questions(run)),
+        script(&shown.shown),
         include_str!("browser.js"),
         title = html(&title),
     )
@@ -99,11 +100,12 @@ fn lead(run: &Run, arms: &[Arm<'_>]) -> String {
     let name = |key: &str| {
         run.setting(key).filter(|value| !value.is_empty()).map(|v| format!("<strong>{}</strong>", html(v)))
     };
+    let rewarded = run.iterations.iter().any(|iteration| !iteration.scores.is_empty());
     let mut text = format!("Policy {}", name("model").unwrap_or_else(|| "of the run".into()));
     for (key, word) in
-        [("reward", "reward model"), ("simulator", "simulator"), ("method", "method"), ("seed", "seed")]
+        [("reward-model", "reward model"), ("simulator", "simulator"), ("method", "method"), ("seed", "seed")]
     {
-        if let Some(value) = name(key) {
+        if let Some(value) = name(key).filter(|_| key != "reward-model" || rewarded) {
             text.push_str(&format!(", {word} {value}"));
         }
     }
@@ -145,7 +147,14 @@ fn tiles(run: &Run, arms: &[Arm<'_>]) -> String {
     change("Greedy accuracy", &|headline| headline.accuracy);
     change("Sampled accuracy", &|headline| headline.sampled);
     for name in sections::measure_names(arms, &task) {
-        change(&sections::words(&name), &|headline| sections::measure(headline, &name));
+        let title = match arms
+            .iter()
+            .any(|arm| arm.headline(&task).is_some_and(|headline| sections::is_sampled(headline, &name)))
+        {
+            true => format!("{}, sampled", sections::words(&name)),
+            false => sections::words(&name),
+        };
+        change(&title, &|headline| sections::measure(headline, &name));
     }
     let samples: usize = run.iterations.iter().map(|iteration| iteration.samples.len()).sum();
     let pairs: usize = run.iterations.iter().map(|iteration| iteration.pairs.len()).sum();
@@ -184,8 +193,18 @@ fn tiles(run: &Run, arms: &[Arm<'_>]) -> String {
     }
 }
 
-fn questions() -> String {
-    "<p>Every question with every sampled path: steps, rollouts, reward scores, verdict and pairs, and what each model \
+fn questions(shown: &browser::Questions) -> String {
+    let which = match shown.count() == shown.total {
+        true => "Every question".to_owned(),
+        false => format!(
+            "{} of {} questions, evenly spaced so that the page opens quickly (<code>sipf report RUN --all-questions --out \
+             F.html</code> shows all), each",
+            shown.count(),
+            shown.total
+        ),
+    };
+    format!(
+        "<p>{which} with every sampled path: steps, rollouts, reward scores, verdict and pairs, and what each model \
      answered greedily. Arrow keys move through the list.</p>\
      <noscript><p>The browser of questions needs JavaScript; everything above does not.</p></noscript>\
      <div class=\"tools\"><input id=\"find\" type=\"search\" placeholder=\"Find in ids and questions\" aria-label=\"Find a question\">\
@@ -196,5 +215,5 @@ fn questions() -> String {
      <span id=\"count\" role=\"status\"></span></div>\
      <div class=\"browser\"><div id=\"list\" role=\"group\" aria-label=\"Questions\"></div>\
      <div id=\"detail\" tabindex=\"0\" aria-live=\"polite\" aria-label=\"The chosen question\"></div></div>"
-        .to_owned()
+    )
 }

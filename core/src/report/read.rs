@@ -51,6 +51,7 @@ pub(super) struct Sample {
     pub(super) steps: Vec<Span>,
     pub(super) kept: bool,
     pub(super) dropped_because: Option<String>,
+    pub(super) flaw: Option<String>,
 }
 
 /// A step's place.
@@ -265,6 +266,10 @@ pub(super) struct Headline {
     pub(super) sampled: Option<f64>,
     pub(super) problems: f64,
     pub(super) measures: Map<String, Value>,
+    /// 95 % interval of the sampled accuracy, where the evaluation gives one.
+    pub(super) sampled_interval: Option<(f64, f64)>,
+    /// 95 % interval of the greedy accuracy, likewise.
+    pub(super) interval: Option<(f64, f64)>,
 }
 
 impl Run {
@@ -309,7 +314,13 @@ fn headline(value: &Value) -> Option<Headline> {
     let number = |key: &str| value.get(key).and_then(|v| v.as_f64().or_else(|| v.get("value")?.as_f64()));
     let accuracy = number("accuracy").or_else(|| number("greedy_accuracy"));
     let sampled = number("sampled_accuracy");
+    let interval = |key: &str| {
+        let ends = value.get(key)?;
+        ends.get(0)?.as_f64().zip(ends.get(1)?.as_f64())
+    };
     (accuracy.is_some() || sampled.is_some()).then(|| Headline {
+        interval: interval("interval"),
+        sampled_interval: interval("sampled_interval"),
         accuracy,
         sampled,
         problems: number("problems").unwrap_or(0.0),

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Options;
 use super::chart::{self, Plot, Point, Series, Unit, number};
 use super::escape::html;
 use super::page::{Arm, percent};
-use super::read::{Headline, Run, numbers};
+use super::read::{Headline, Run, Sample, numbers};
 use super::statistics::{auc, calibration};
-use crate::evaluate::metric::{mcnemar, wilson};
+use super::{Options, comparison};
+use crate::evaluate::metric::{Mean, wilson};
 
 /// Words of a name: `fully_right` is "Fully right".
 pub(super) fn words(name: &str) -> String {
@@ -33,7 +33,19 @@ pub(super) fn measure(headline: &Headline, name: &str) -> Option<f64> {
     value.as_f64().or(inner)
 }
 
-fn table(head: &[String], rows: &[Vec<String>]) -> String {
+/// Whether [`measure`] is over samples.
+pub(super) fn is_sampled(headline: &Headline, name: &str) -> bool {
+    headline.measures.get(name).is_some_and(|value| value.get("sampled").is_some())
+}
+
+/// The 95 % interval of a measure's sampled mean, where its error is given.
+fn measure_interval(headline: &Headline, name: &str) -> Option<(f64, f64)> {
+    let value = headline.measures.get(name)?;
+    let mean = Mean { value: value.get("sampled")?.as_f64()?, error: value.get("sampled_stderr")?.as_f64()? };
+    Some(mean.interval())
+}
+
+pub(super) fn table(head: &[String], rows: &[Vec<String>]) -> String {
     let cells = |row: &[String], tag: &str| {
         row.iter().map(|cell| format!("<{tag}>{cell}</{tag}>")).collect::<String>()
     };
@@ -44,11 +56,11 @@ fn table(head: &[String], rows: &[Vec<String>]) -> String {
     )
 }
 
-fn heads(names: &[&str]) -> Vec<String> {
+pub(super) fn heads(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn more(summary: &str, body: &str) -> String {
+pub(super) fn more(summary: &str, body: &str) -> String {
     format!("<details class=\"more\"><summary>{summary}</summary>{body}</details>\n")
 }
 
@@ -57,13 +69,13 @@ fn over_models(
     arms: &[Arm<'_>],
     name: &str,
     class: &'static str,
-    pick: &dyn Fn(&Arm<'_>) -> Option<(f64, f64)>,
+    pick: &dyn Fn(&Arm<'_>) -> Option<(f64, Option<(f64, f64)>)>,
 ) -> Vec<Series> {
     let mut trained = Vec::new();
     let mut control = Vec::new();
     for (x, arm) in arms.iter().enumerate() {
-        if let Some((y, n)) = pick(arm) {
-            let point = Point { x: x as f64, y, range: (n > 0.0).then(|| wilson(y, n)) };
+        if let Some((y, range)) = pick(arm) {
+            let point = Point { x: x as f64, y, range };
             if arm.name == "control" { control.push(point) } else { trained.push(point) }
         }
     }
@@ -84,6 +96,8 @@ fn over_models(
     }
     found
 }
+
+type Pick<'p> = &'p dyn Fn(&Headline) -> Option<(f64, Option<(f64, f64)>)>;
 
 /// How right the models are: in and out of domain, and question by question.
 pub(super) fn accuracy(run: &Run, arms: &[Arm<'_>]) -> String {
@@ -111,20 +125,28 @@ pub(super) fn accuracy(run: &Run, arms: &[Arm<'_>]) -> String {
     let mut charts = String::new();
     for (number, name) in tasks.iter().enumerate() {
         let suffix = if number == 0 { String::new() } else { format!(" on {name}, out of domain") };
-        let of = |pick: &dyn Fn(&Headline) -> Option<f64>| {
+        let of = |pick: Pick<'_>| {
             over_models(arms, "after iteration", if number == 0 { "a" } else { "c" }, &|arm| {
                 let headline = arm.headline(name)?;
-                Some((pick(headline)?, headline.problems))
+                let (value, interval) = pick(headline)?;
+                let over_problems = || (headline.problems > 0.0).then(|| wilson(value, headline.problems));
+                Some((value, interval.or_else(over_problems)))
             })
         };
-        charts.push_str(&plot(&format!("Greedy accuracy{suffix}"), of(&|headline| headline.accuracy)));
+        let greedy = of(&|headline| Some((headline.accuracy?, headline.interval)));
+        charts.push_str(&plot(&format!("Greedy accuracy{suffix}"), greedy));
         if number == 0 {
-            charts.push_str(&plot("Sampled accuracy, temperature 1", of(&|headline| headline.sampled)));
+            let sampled = of(&|headline| Some((headline.sampled?, headline.sampled_interval)));
+            charts.push_str(&plot("Sampled accuracy, temperature 1", sampled));
             for measured in measure_names(arms, name) {
-                charts.push_str(&plot(
-                    &words(&measured),
-                    of(&|headline| measure(headline, &measured).filter(|v| (0.0..=1.0).contains(v))),
-                ));
+                let sampled =
+                    arms.iter().filter_map(|arm| arm.headline(name)).any(|h| is_sampled(h, &measured));
+                let title = if sampled { format!("{}, sampled", words(&measured)) } else { words(&measured) };
+                let share = of(&|headline| {
+                    let value = measure(headline, &measured).filter(|v| (0.0..=1.0).contains(v))?;
+                    Some((value, measure_interval(headline, &measured)))
+                });
+                charts.push_str(&plot(&title, share));
             }
         }
     }
@@ -134,10 +156,12 @@ pub(super) fn accuracy(run: &Run, arms: &[Arm<'_>]) -> String {
     let mut text = format!(
         "<p>Iterations are shown as they came; none was picked by its score.</p><div class=\"charts\">{charts}</div>"
     );
-    text.push_str(&paired(arms));
+    text.push_str(&comparison::rules_and_votes(arms));
+    text.push_str(&comparison::tables(arms, &tasks));
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (place, arm) in arms.iter().enumerate() {
-        for (name, value) in numbers(&arm.iteration.evaluation) {
+        let all = numbers(&arm.iteration.evaluation);
+        for (name, value) in all.into_iter().filter(|(name, _)| !name.contains("settings.")) {
             let row = rows.entry(name).or_insert_with(|| vec![String::new(); arms.len()]);
             row[place] = format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned();
         }
@@ -148,54 +172,14 @@ pub(super) fn accuracy(run: &Run, arms: &[Arm<'_>]) -> String {
     text + &more("Every number of the evaluations", &table(&head, &rows))
 }
 
-/// Every model against the one before and against M0, on the same problems.
-fn paired(arms: &[Arm<'_>]) -> String {
-    let mut rows = Vec::new();
-    for (place, arm) in arms.iter().enumerate().skip(1) {
-        let mut against = vec![0];
-        if place > 1 && arm.name != "control" {
-            against.push(place - 1);
-        }
-        let control = arms.iter().position(|arm| arm.name == "control");
-        against.extend(control.filter(|control| *control != place));
-        for other in against {
-            for (task, answers) in &arm.iteration.answers {
-                let Some(before) = arms[other].iteration.answers.get(task) else { continue };
-                let was: BTreeMap<&str, bool> =
-                    before.iter().map(|a| (a.problem.as_str(), a.passed)).collect();
-                let both = answers.iter().filter_map(|a| Some((*was.get(a.problem.as_str())?, a.passed)));
-                let (mut gained, mut lost, mut n) = (0, 0, 0);
-                for (then, now) in both {
-                    n += 1;
-                    gained += usize::from(!then && now);
-                    lost += usize::from(then && !now);
-                }
-                if n > 0 {
-                    let p = mcnemar(gained, lost);
-                    let p = if p < 0.001 { format!("{p:.0e}") } else { format!("{p:.3}") };
-                    let change = (gained as f64 - lost as f64) / n as f64 * 100.0;
-                    rows.push(vec![
-                        format!("{} against {}", html(&arm.name), html(&arms[other].name)),
-                        html(task),
-                        n.to_string(),
-                        gained.to_string(),
-                        lost.to_string(),
-                        format!("{change:+.1}"),
-                        p,
-                    ]);
-                }
-            }
-        }
-    }
-    match rows.is_empty() {
-        true => String::new(),
-        false => {
-            let head = heads(&["models", "task", "problems", "gained", "lost", "points", "McNemar p"]);
-            format!(
-                "<h3>The same problems, one by one</h3><p class=\"note\">Greedy answers: how many problems became right, how many wrong.</p>{}",
-                table(&head, &rows)
-            )
-        }
+/// Why a path was dropped, without what differs from path to path.
+fn reason(sample: &Sample) -> String {
+    let Some(why) = &sample.dropped_because else { return "not kept".into() };
+    let kinds = [("duplicate", "duplicate"), ("quota", "over the quota"), ("no verdict", "no verdict")];
+    let kind = kinds.iter().find(|(start, _)| why.starts_with(start)).map(|(_, kind)| *kind);
+    match sample.flaw.as_ref() == Some(why) {
+        true => "flaw that the filter found".into(),
+        false => kind.unwrap_or("other").into(),
     }
 }
 
@@ -211,9 +195,7 @@ pub(super) fn data(run: &Run) -> String {
         let kept = samples.iter().filter(|sample| sample.kept).count();
         seen.extend(samples.iter().map(|sample| sample.problem.as_str()));
         for sample in samples.iter().filter(|sample| !sample.kept) {
-            *dropped
-                .entry(sample.dropped_because.clone().unwrap_or_else(|| "not kept".into()))
-                .or_default() += 1;
+            *dropped.entry(reason(sample)).or_default() += 1;
         }
         total += kept;
         let paired_questions: BTreeSet<&str> = pairs.iter().map(|pair| pair.problem.as_str()).collect();
@@ -315,9 +297,6 @@ pub(super) fn reward(run: &Run) -> String {
         row("step AUC against the labels it learned from", format!("{area:.3}"));
         row("agreement at 0.5 with those labels", percent(agree as f64 / steps.len() as f64));
     }
-    for (name, value) in &quality {
-        row(&html(&words(name)), number(*value));
-    }
     let plain = |name: &str, class, points, line| Series {
         name: name.into(),
         class,
@@ -363,7 +342,45 @@ pub(super) fn reward(run: &Run) -> String {
         [("right answer", "a", &good), ("wrong answer", "b", &bad)],
     );
     text.push_str(&format!("<div class=\"charts\">{spread}{calibrated}</div>"));
-    text + &table(&heads(&["number", "value"]), &rows)
+    text + &table(&heads(&["number", "value"]), &rows) + &quality_table(&run.quality)
+}
+
+/// The quality file: a column for what is known of the steps, another for held-out labels where there are any.
+fn quality_table(quality: &Value) -> String {
+    let labels = quality.get("against_labels").unwrap_or(&Value::Null);
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in numbers(quality).into_iter().chain(numbers(labels)) {
+        if !name.starts_with("against_labels") && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return String::new();
+    }
+    let both = labels.is_object();
+    let title = |name: &str| words(name).replace("auc", "AUC").replace("Auc", "AUC");
+    let rows: Vec<Vec<String>> = names
+        .iter()
+        .map(|name| {
+            let cell = |value: &Value| {
+                let found = numbers(value).into_iter().find(|(known, _)| known == name);
+                found.map_or_else(|| "\u{2013}".into(), |(_, value)| number(value))
+            };
+            let mut row = vec![html(&title(name)), cell(quality)];
+            row.extend(both.then(|| cell(labels)));
+            row
+        })
+        .collect();
+    let truth = quality.get("truth").and_then(Value::as_str).unwrap_or("what is known of the steps");
+    let mut head = heads(&["how good its scores are", "value"]);
+    if both {
+        head.push("by held-out labels".into());
+    }
+    format!(
+        "<h3>How good the scores are</h3><p class=\"note\">Compared with: {}.</p>{}",
+        html(truth),
+        table(&head, &rows)
+    )
 }
 
 /// Metrics over steps, at most 200 points, neighbours averaged.

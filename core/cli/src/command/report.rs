@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Add seconds by stage; needs --out outside the run folder, which holds no times
     #[arg(long, requires = "out")]
     times: bool,
+    /// Put every question into the page, however large it gets; a large run shows evenly spaced ones otherwise
+    #[arg(long)]
+    all_questions: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -36,7 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             run.display()
         );
     }
-    report::write(&args.run, &out, &Options { times: args.times })?;
+    report::write(&args.run, &out, &Options { times: args.times, all_questions: args.all_questions })?;
     exit::print_line(&match args.json {
         true => serde_json::json!({ "report": out }).to_string(),
         false => out.display().to_string(),
