@@ -12,8 +12,8 @@ mod run; // `sipf run` and `sipf plan`: the whole loop, killed and gone on with
 mod sandbox; // untrusted Python: verdicts, limits, codec, cache, `sipf sandbox`
 mod stages; // `sipf sample`, `simulate`, `align pairs`: one stage on files, stopped and gone on with
 mod tasks; // the built-in tasks on the real data sets, `sipf verify`
-mod tidy;
-mod training; // `sipf sft`, `align`, `reward train`: resume, rows, evaluation, peers // the architecture's invariants
+mod tidy; // the architecture's invariants
+mod training; // `sipf sft`, `align`, `reward train`: resume, rows, evaluation, peers
 
 /// Blocks of this binary bear a mark, so that one which a plugin allocated is noticed when it is freed here.
 #[global_allocator]

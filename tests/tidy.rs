@@ -7,10 +7,12 @@ use sipf_tests::workspace;
 
 /// Every file with `unsafe` in it, and why it has to be there.
 const UNSAFE: &[(&str, &str)] = &[
+    ("core/cli/src/main.rs", "sets an environment variable before there is a thread"),
     ("core/src/generate/attend.rs", "vector loads over slices whose bounds are checked once per call"),
     ("core/src/generate/draw.rs", "vector loads over scores whose lengths are checked"),
     ("core/src/generate/lanes.rs", "intrinsics behind one trait"),
     ("core/src/model/kernels/matmul.rs", "vector kernels over packed panels"),
+    ("core/src/model/kernels/widest.rs", "calls what was compiled for the instruction set just detected"),
     ("core/src/model/load.rs", "memory-mapped weights"),
     ("plugins/api/src/abi.rs", "the plugin ABI: raw buffers"),
     ("plugins/api/src/export.rs", "the plugin ABI: exported functions"),

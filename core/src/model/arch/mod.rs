@@ -101,7 +101,7 @@ fn check(c: &DecoderConfig) -> Result<(), String> {
     if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
         return Err(format!("{key} must be positive"));
     }
-    if c.heads % c.kv_heads != 0 {
+    if !c.heads.is_multiple_of(c.kv_heads) {
         return Err(format!(
             "num_attention_heads {} is no multiple of num_key_value_heads {}",
             c.heads, c.kv_heads
@@ -123,7 +123,7 @@ fn check(c: &DecoderConfig) -> Result<(), String> {
     if c.frequencies().iter().any(|f| !f.is_finite() || *f <= 0.0) {
         return Err("the rotary scaling gives frequencies that are no positive numbers".into());
     }
-    if c.rotary_dim == 0 || c.rotary_dim % 2 != 0 || c.rotary_dim > c.head_dim {
+    if c.rotary_dim == 0 || !c.rotary_dim.is_multiple_of(2) || c.rotary_dim > c.head_dim {
         return Err(format!("{} rotated dimensions of a head of {}", c.rotary_dim, c.head_dim));
     }
     Ok(())
@@ -162,7 +162,7 @@ impl Keys<'_> {
     pub(crate) fn head_dim(&self, hidden: usize, heads: usize) -> Result<usize, String> {
         match self.count_or_none("head_dim")? {
             Some(given) => Ok(given),
-            None if hidden % heads == 0 => Ok(hidden / heads),
+            None if heads > 0 && hidden.is_multiple_of(heads) => Ok(hidden / heads),
             None => Err(format!("hidden_size {hidden} is no multiple of num_attention_heads {heads}")),
         }
     }
