@@ -6,9 +6,9 @@ use std::path::Path;
 use candle_core::Var;
 use serde_json::Value;
 
-use super::scored::{Part, Scored, score};
+use super::scored::{Item, Part, Scored, pair_tokens, score};
 use super::sft::save;
-use super::tokens::{self, PairTokens, Sequence};
+use super::tokens::{self, PairTokens};
 use super::{BadRows, PreferenceRow};
 use crate::Result;
 use crate::model::{Decoder, Pass, Tokenizer};
@@ -84,19 +84,23 @@ pub struct PairObjective<L> {
     loss: L,
 }
 
-/// Log-probabilities of both halves of pairs: chosen halves first, in one pass.
+/// Log-probabilities of both halves of pairs, in one pass.
 pub(super) fn score_pairs(
     decoder: &Decoder,
     pairs: &[&PairTokens],
     with_prompt: bool,
     pass: &Pass,
 ) -> Result<Scored> {
-    let sequences: Vec<(&Sequence, bool)> = pairs
+    let items: Vec<Item<'_>> = pairs
         .iter()
-        .map(|pair| (&pair.chosen, with_prompt))
-        .chain(pairs.iter().map(|pair| (&pair.rejected, false)))
+        .map(|pair| Item { first: &pair.chosen, with_prompt, second: Some(&pair.rejected) })
         .collect();
-    score(decoder, &sequences, pass)
+    score(decoder, &items, pass)
+}
+
+/// The parts of a pass by pairs: chosen and rejected.
+fn by_pair(scored: &Scored) -> impl Iterator<Item = (&Part, &Part)> {
+    scored.parts.as_chunks::<2>().0.iter().map(|[chosen, rejected]| (chosen, rejected))
 }
 
 /// The sums of each pair's halves.
@@ -109,8 +113,7 @@ pub(super) fn halves(scored: &Scored) -> Result<Vec<(Half, Half)>> {
         completion: sum(&part.completion),
         tokens: part.completion.len(),
     };
-    let (chosen, rejected) = scored.parts.split_at(scored.parts.len() / 2);
-    Ok(chosen.iter().zip(rejected).map(|(chosen, rejected)| (half(chosen), half(rejected))).collect())
+    Ok(by_pair(scored).map(|(chosen, rejected)| (half(chosen), half(rejected))).collect())
 }
 
 impl<L: PairLoss> PairObjective<L> {
@@ -174,9 +177,8 @@ impl<L: PairLoss> PairObjective<L> {
             Some(bias) => f64::from(bias.mean_all()?.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?),
             None => 0.0,
         };
-        let (chosen, rejected) = scored.parts.split_at(scored.parts.len() / 2);
-        for (name, parts) in [("logits/chosen", chosen), ("logits/rejected", rejected)] {
-            for part in parts {
+        for (chosen, rejected) in by_pair(scored) {
+            for (name, part) in [("logits/chosen", chosen), ("logits/rejected", rejected)] {
                 let sum: f64 = logits[part.completion.clone()].iter().map(|x| f64::from(*x) + bias).sum();
                 metrics.add(name, sum, part.completion.len() as f64);
             }
@@ -191,7 +193,7 @@ impl<L: PairLoss> Objective for PairObjective<L> {
     }
 
     fn tokens(&self, row: usize) -> usize {
-        self.pairs[row].chosen.ids.len() + self.pairs[row].rejected.ids.len()
+        pair_tokens(&self.pairs[row].chosen, &self.pairs[row].rejected)
     }
 
     fn name(&self, row: usize) -> String {
@@ -209,8 +211,7 @@ impl<L: PairLoss> Objective for PairObjective<L> {
         self.add_logits(&scored, &mut metrics)?;
         let count = rows.len() as f64;
         let mut by_token = vec![0.0_f32; scored.tokens.count];
-        let (chosen, rejected) = scored.parts.split_at(rows.len());
-        for ((slopes, chosen), rejected) in slopes.iter().zip(chosen).zip(rejected) {
+        for (slopes, (chosen, rejected)) in slopes.iter().zip(by_pair(&scored)) {
             by_token[chosen.prompt.clone()].fill((slopes.chosen_prompt * count) as f32);
             by_token[chosen.completion.clone()].fill((slopes.chosen * count) as f32);
             by_token[rejected.completion.clone()].fill((slopes.rejected * count) as f32);

@@ -1,4 +1,5 @@
-//! Token log-probabilities of many sequences from one packed pass.
+//! Token log-probabilities of many sequences from one packed pass; what two of them share at the beginning is computed
+//! once.
 
 use std::ops::Range;
 
@@ -6,7 +7,7 @@ use candle_core::Tensor;
 
 use super::tokens::Sequence;
 use crate::Result;
-use crate::model::{Attention, Decoder, Packed, Pass};
+use crate::model::{Attention, Decoder, Fork, Packed, Pass};
 use crate::train::{TokenScores, token_scores};
 
 /// What a pass gave.
@@ -25,21 +26,64 @@ pub(super) struct Part {
     pub(super) completion: Range<usize>,
 }
 
-/// Scores the completion of every sequence, and its prompt too where `true` stands beside it. The first token of a
-/// sequence has nothing before it and is never scored.
-pub(super) fn score(decoder: &Decoder, sequences: &[(&Sequence, bool)], pass: &Pass) -> Result<Scored> {
-    let packed = Packed::of_lengths(sequences.iter().map(|(sequence, _)| sequence.ids.len()));
-    let ids: Vec<u32> = sequences.iter().flat_map(|(sequence, _)| sequence.ids.iter().copied()).collect();
-    let hidden = decoder.hidden(&ids, &packed.positions(), Attention::Packed(&packed), pass)?;
+/// One sequence, or two that may share their beginning.
+pub(super) struct Item<'a> {
+    /// The first, or only one.
+    pub(super) first: &'a Sequence,
+    /// Whether the prompt of the first is scored too. The first token of all has nothing before it and never is.
+    pub(super) with_prompt: bool,
+    /// The second.
+    pub(super) second: Option<&'a Sequence>,
+}
+
+/// Tokens that two sequences share; not the last one of either, which predicts nothing.
+fn shared(a: &[u32], b: &[u32]) -> usize {
+    let most = a.len().min(b.len()) - 1;
+    a.iter().zip(b).take(most).take_while(|(a, b)| a == b).count()
+}
+
+/// Tokens of a pass over two sequences.
+pub(super) fn pair_tokens(a: &Sequence, b: &Sequence) -> usize {
+    a.ids.len() + b.ids.len() - shared(&a.ids, &b.ids)
+}
+
+/// Scores the completions of all items: a part a sequence, in their order.
+pub(super) fn score(decoder: &Decoder, items: &[Item<'_>], pass: &Pass) -> Result<Scored> {
+    let (mut ids, mut forks) = (Vec::new(), Vec::new());
+    let mut starts = vec![0];
     let (mut places, mut targets, mut parts) = (Vec::new(), Vec::new(), Vec::new());
-    for ((sequence, with_prompt), start) in sequences.iter().zip(&packed.starts) {
-        let from = if *with_prompt { 1 } else { sequence.completion };
+    // `place(t)` is where token t of a sequence lies.
+    let mut wanted = |sequence: &Sequence, with_prompt: bool, place: &dyn Fn(usize) -> usize| {
+        let from = if with_prompt { 1 } else { sequence.completion };
         let first = targets.len();
-        places.extend((from - 1..sequence.ids.len() - 1).map(|at| (start + at) as u32));
+        places.extend((from..sequence.ids.len()).map(|token| place(token - 1) as u32));
         targets.extend_from_slice(&sequence.ids[from..]);
         let split = first + sequence.completion - from;
         parts.push(Part { prompt: first..split, completion: split..targets.len() });
+    };
+    for Item { first, with_prompt, second } in items {
+        let start = ids.len();
+        ids.extend_from_slice(&first.ids);
+        wanted(first, *with_prompt, &|token| start + token);
+        let mut fork = None;
+        if let Some(second) = second {
+            let behind = ids.len();
+            let at = shared(&first.ids, &second.ids);
+            ids.extend_from_slice(&second.ids[at..]);
+            match at {
+                0 => {
+                    forks.push(None);
+                    starts.push(behind);
+                }
+                _ => fork = Some(Fork { at, gap: first.ids.len() - at }),
+            }
+            wanted(second, false, &|token| if token < at { start + token } else { behind + token - at });
+        }
+        forks.push(fork);
+        starts.push(ids.len());
     }
+    let packed = Packed { starts, forks };
+    let hidden = decoder.hidden(&ids, &packed.positions(), Attention::Packed(&packed), pass)?;
     let count = places.len();
     let hidden = hidden.index_select(&Tensor::from_vec(places, count, hidden.device())?, 0)?;
     let tokens = token_scores(decoder, &hidden, &targets)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::Var;
 use serde_json::json;
 
-use super::scored::score;
+use super::scored::{Item, score};
 use super::tokens::{self, Sequence};
 use super::{BadRows, SftRow};
 use crate::model::{Decoder, Pass, Tokenizer};
@@ -81,8 +81,8 @@ impl Objective for SftObjective {
     }
 
     fn loss(&self, rows: &[usize], pass: &Pass) -> Result<PartialLoss> {
-        let sequences: Vec<(&Sequence, bool)> = rows.iter().map(|row| (&self.rows[*row].0, false)).collect();
-        let scored = score(&self.decoder, &sequences, pass)?;
+        let item = |row: &usize| Item { first: &self.rows[*row].0, with_prompt: false, second: None };
+        let scored = score(&self.decoder, &rows.iter().map(item).collect::<Vec<_>>(), pass)?;
         let count = scored.tokens.count as f64;
         let mut metrics = Metrics::default();
         metrics.add("mean_token_accuracy", scored.tokens.right as f64, count);

@@ -41,6 +41,34 @@ fn a_pair_alone_and_beside_others_has_the_same_log_probabilities() {
 }
 
 #[test]
+fn what_a_pair_shares_is_computed_once_and_gives_the_same_bits() {
+    use super::scored::{Item, pair_tokens, score};
+    let decoder = decoder(Trainable::Frozen);
+    let pairs: Vec<tokens::PairTokens> =
+        rows().iter().map(|row| tokens::orpo(&tokenizer(), row, 512).expect("tokens")).collect();
+    for pair in &pairs {
+        assert!(pair_tokens(&pair.chosen, &pair.rejected) < pair.chosen.ids.len() + pair.rejected.ids.len());
+    }
+    let values = |items: &[Item<'_>]| -> Vec<Vec<f32>> {
+        let scored = score(&decoder, items, &Pass::default()).expect("scores");
+        let all = scored.tokens.logprobs.to_vec1::<f32>().expect("values");
+        scored.parts.iter().map(|part| all[part.prompt.start..part.completion.end].to_vec()).collect()
+    };
+    let alone = |sequence, with_prompt| Item { first: sequence, with_prompt, second: None };
+    let together: Vec<Item<'_>> = pairs
+        .iter()
+        .map(|pair| Item { first: &pair.chosen, with_prompt: true, second: Some(&pair.rejected) })
+        .collect();
+    let apart: Vec<Item<'_>> =
+        pairs.iter().flat_map(|pair| [alone(&pair.chosen, true), alone(&pair.rejected, false)]).collect();
+    assert_eq!(values(&together), values(&apart));
+    // Nothing shared: two sequences.
+    let odd = tokens::Sequence { ids: vec![9, 8, 7], completion: 1 };
+    let pair = Item { first: &pairs[0].chosen, with_prompt: false, second: Some(&odd) };
+    assert_eq!(values(&[pair]), values(&[alone(&pairs[0].chosen, false), alone(&odd, false)]));
+}
+
+#[test]
 fn reference_log_probabilities_are_computed_once_and_anew_for_another_model() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("reference.safetensors");

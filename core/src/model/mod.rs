@@ -28,7 +28,7 @@ pub mod tiny;
 mod tokenizer;
 mod weights;
 
-pub use attention::{Attention, AttentionSpec, Cache, Packed};
+pub use attention::{Attention, AttentionSpec, Cache, Fork, Packed};
 pub use config::DecoderConfig;
 pub use decoder::{Decoder, Head, LoadOptions, Pass, Trainable};
 pub use load::Checkpoint;

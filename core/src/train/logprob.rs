@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::model::Decoder;
+use crate::model::kernels::activation::exp;
 use crate::model::ops::with_numbers;
 
 /// Rows whose logits are held at once.
@@ -96,17 +97,37 @@ struct Gather {
     found: Arc<Mutex<Found>>,
 }
 
-/// One row of logits: `log(sum(exp(x)))`, the largest number, and the entropy.
+/// Numbers that are worked on together.
+const LANES: usize = 16;
+
+/// One row of logits: `log(sum(exp(x)))`, the largest number, and the entropy. Running sums a lane, so that the order of
+/// additions is fixed and the loops vectorise.
 fn row_totals(row: &[f32]) -> (f32, f32, f32) {
-    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let (mut total, mut weighted) = (0.0_f32, 0.0_f32);
-    for x in row {
-        let e = (x - most).exp();
-        total += e;
-        weighted += (x - most) * e;
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut tops = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (top, x) in tops.iter_mut().zip(chunk) {
+            *top = if *x > *top { *x } else { *top };
+        }
+    }
+    let most = tops.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let (mut totals, mut weighted) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    for chunk in chunks {
+        for ((total, weighted), x) in totals.iter_mut().zip(&mut weighted).zip(chunk) {
+            let x = *x - most;
+            let e = exp(x);
+            *total += e;
+            *weighted += x * e;
+        }
+    }
+    let (mut total, mut weight) = (totals.iter().sum::<f32>(), weighted.iter().sum::<f32>());
+    for x in rest {
+        let x = *x - most;
+        total += exp(x);
+        weight += x * exp(x);
     }
     let log = total.ln();
-    (most + log, most, log - weighted / total)
+    (most + log, most, log - weight / total)
 }
 
 impl CustomOp1 for Gather {
@@ -148,7 +169,7 @@ impl CustomOp1 for Gather {
                     .zip(grad.par_iter().zip(&self.targets).zip(&found.totals))
                     .for_each(|((out, row), ((grad, target), total))| {
                         for (out, x) in out.iter_mut().zip(row) {
-                            *out = -grad * (x - total).exp();
+                            *out = -grad * exp(x - total);
                         }
                         out[*target as usize] += grad;
                     });
@@ -163,6 +184,20 @@ impl CustomOp1 for Gather {
 mod tests {
     use super::*;
     use candle_core::{Device, Var};
+
+    #[test]
+    fn a_row_with_a_number_that_is_none_has_no_total() {
+        let mut row = vec![0.5_f32; 40];
+        assert!((row_totals(&row).0 - (0.5 + 40.0_f32.ln())).abs() < 1e-6);
+        assert!((row_totals(&row).2 - 40.0_f32.ln()).abs() < 1e-6);
+        for place in [3, 39] {
+            row[place] = f32::NAN;
+            assert!(row_totals(&row).0.is_nan());
+            row[place] = f32::INFINITY;
+            assert!(!row_totals(&row).0.is_finite());
+            row[place] = 0.5;
+        }
+    }
 
     #[test]
     fn values_and_gradients_equal_the_composition() {

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use super::activation::{exp, tanh};
 use super::matmul::{Left, Packed as Panels, matmul_here};
 use super::widest;
-use crate::model::AttentionSpec;
+use crate::model::attention::visible;
+use crate::model::{AttentionSpec, Fork, Packed};
 
 /// Rows that share one product: later keys than the last of them are not computed.
 const ROWS: usize = 48;
@@ -26,6 +27,7 @@ fn probabilities(
     q: &[f32],
     keys: &Panels,
     rows: std::ops::Range<usize>,
+    fork: Option<Fork>,
     spec: &AttentionSpec,
     p: &mut [f32],
     slope: &mut Vec<f32>,
@@ -34,8 +36,7 @@ fn probabilities(
     matmul_here(Left::rows(&q[rows.start * d..rows.end * d], d), keys, p, keys.columns());
     slope.clear();
     for (r, row) in p.chunks_exact_mut(keys.columns()).enumerate() {
-        let last = rows.start + r;
-        let first = spec.window.map_or(0, |window| (last + 1).saturating_sub(window));
+        let (one, two) = visible(rows.start + r, spec.window, fork);
         let row = &mut row[..seen];
         if let Some(cap) = spec.softcap {
             for s in row.iter_mut() {
@@ -48,23 +49,33 @@ fn probabilities(
                 *s *= spec.scale;
             }
         }
-        row[..first].fill(0.0);
-        row[last + 1..].fill(0.0);
-        softmax(&mut row[first..=last]);
+        row[..one.start].fill(0.0);
+        row[one.end..two.start].fill(0.0);
+        row[two.end..].fill(0.0);
+        let (before, behind) = row.split_at_mut(two.start);
+        softmax(&mut before[one], &mut behind[..two.len()]);
     }
 }
 
-widest! { fn softmax(scores: &mut [f32]) = softmax_body }
+widest! { fn softmax(one: &mut [f32], two: &mut [f32]) = softmax_body }
 
+/// Over two runs of one row. What lies between them is 0 and adds nothing, so the bits are those of a row without a gap.
 #[inline(always)]
-fn softmax_body(scores: &mut [f32]) {
-    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for s in scores.iter_mut() {
-        *s = exp(*s - most);
+fn softmax_body(one: &mut [f32], two: &mut [f32]) {
+    let most = one.iter().chain(two.iter()).copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut total = 0.0;
+    for run in [&mut *one, &mut *two] {
+        for s in run.iter_mut() {
+            *s = exp(*s - most);
+        }
+        for s in run.iter() {
+            total += *s;
+        }
     }
-    let total: f32 = scores.iter().sum();
-    for s in scores.iter_mut() {
-        *s /= total;
+    for run in [one, two] {
+        for s in run.iter_mut() {
+            *s /= total;
+        }
     }
 }
 
@@ -73,18 +84,19 @@ fn blocks(length: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
 }
 
 /// Sequences and key heads as independent pieces of work.
-fn pieces(starts: &[usize], kv_heads: usize) -> Vec<(std::ops::Range<usize>, usize)> {
-    starts.windows(2).flat_map(|w| (0..kv_heads).map(move |kv| (w[0]..w[1], kv))).collect()
+fn pieces(packed: &Packed, kv_heads: usize) -> Vec<(std::ops::Range<usize>, usize, Option<Fork>)> {
+    let sequences = packed.starts.windows(2).enumerate();
+    sequences.flat_map(|(n, w)| (0..kv_heads).map(move |kv| (w[0]..w[1], kv, packed.fork(n)))).collect()
 }
 
-/// `[N, heads * head_dim]` of queries, keys and values packed alike; `starts` ends with N.
-pub fn forward(q: &[f32], k: &[f32], v: &[f32], starts: &[usize], spec: &AttentionSpec) -> Vec<f32> {
+/// `[N, heads * head_dim]` of queries, keys and values packed alike.
+pub fn forward(q: &[f32], k: &[f32], v: &[f32], packed: &Packed, spec: &AttentionSpec) -> Vec<f32> {
     let d = spec.head_dim;
     let (wq, wk) = (spec.heads * d, spec.kv_heads * d);
     let group = spec.heads / spec.kv_heads;
-    let done: Vec<Vec<Vec<f32>>> = pieces(starts, spec.kv_heads)
+    let done: Vec<Vec<Vec<f32>>> = pieces(packed, spec.kv_heads)
         .par_iter()
-        .map(|(tokens, kv)| {
+        .map(|(tokens, kv, fork)| {
             let length = tokens.len();
             let (keys, values) = (head(k, wk, tokens, kv * d, d), head(v, wk, tokens, kv * d, d));
             let mut p = Vec::new();
@@ -96,7 +108,7 @@ pub fn forward(q: &[f32], k: &[f32], v: &[f32], starts: &[usize], spec: &Attenti
                 for (g, out) in outs.iter_mut().enumerate() {
                     let queries = head(q, wq, tokens, (kv * group + g) * d, d);
                     p.resize(rows.len() * rows.end, 0.0);
-                    probabilities(&queries, &seen, rows.clone(), spec, &mut p, &mut slope);
+                    probabilities(&queries, &seen, rows.clone(), *fork, spec, &mut p, &mut slope);
                     matmul_here(Left::rows(&p, rows.end), &summed, &mut out[rows.start * d..rows.end * d], d);
                 }
             }
@@ -104,7 +116,7 @@ pub fn forward(q: &[f32], k: &[f32], v: &[f32], starts: &[usize], spec: &Attenti
         })
         .collect();
     let mut out = vec![0.0; q.len()];
-    for ((tokens, kv), outs) in pieces(starts, spec.kv_heads).into_iter().zip(done) {
+    for ((tokens, kv, _), outs) in pieces(packed, spec.kv_heads).into_iter().zip(done) {
         for (g, head_out) in outs.iter().enumerate() {
             put(&mut out, wq, &tokens, (kv * group + g) * d, d, head_out);
         }
@@ -130,15 +142,15 @@ pub fn backward(
     k: &[f32],
     v: &[f32],
     g: &[f32],
-    starts: &[usize],
+    packed: &Packed,
     spec: &AttentionSpec,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let d = spec.head_dim;
     let (wq, wk) = (spec.heads * d, spec.kv_heads * d);
     let group = spec.heads / spec.kv_heads;
-    let done: Vec<(Vec<Vec<f32>>, Vec<f32>, Vec<f32>)> = pieces(starts, spec.kv_heads)
+    let done: Vec<(Vec<Vec<f32>>, Vec<f32>, Vec<f32>)> = pieces(packed, spec.kv_heads)
         .par_iter()
-        .map(|(tokens, kv)| {
+        .map(|(tokens, kv, fork)| {
             let length = tokens.len();
             let (keys, values) = (head(k, wk, tokens, kv * d, d), head(v, wk, tokens, kv * d, d));
             let (mut dk, mut dv) = (vec![0.0; length * d], vec![0.0; length * d]);
@@ -157,7 +169,7 @@ pub fn backward(
                         (&queries[rows.start * d..seen * d], &grads[rows.start * d..seen * d]);
                     p.resize(count * seen, 0.0);
                     ds.resize(count * seen, 0.0);
-                    probabilities(&queries, &key_columns, rows.clone(), spec, &mut p, &mut slope);
+                    probabilities(&queries, &key_columns, rows.clone(), *fork, spec, &mut p, &mut slope);
                     // dV += P^T G
                     part.resize(seen * d, 0.0);
                     matmul_here(
@@ -194,7 +206,7 @@ pub fn backward(
         })
         .collect();
     let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-    for ((tokens, kv), (queries, keys, values)) in pieces(starts, spec.kv_heads).into_iter().zip(done) {
+    for ((tokens, kv, _), (queries, keys, values)) in pieces(packed, spec.kv_heads).into_iter().zip(done) {
         put(&mut dk, wk, &tokens, kv * d, d, &keys);
         put(&mut dv, wk, &tokens, kv * d, d, &values);
         for (j, queries) in queries.iter().enumerate() {

@@ -4,10 +4,11 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Shape, Tensor};
 
 use super::{CandleResult, numbers, on_kernels, tensor_like, with_numbers};
 use crate::model::kernels::attention;
-use crate::model::{AttentionSpec, Packed};
+use crate::model::attention::visible;
+use crate::model::{AttentionSpec, Fork, Packed};
 
 struct Attend {
-    starts: Vec<usize>,
+    packed: Packed,
     spec: AttentionSpec,
 }
 
@@ -26,7 +27,7 @@ impl CustomOp3 for Attend {
         lv: &Layout,
     ) -> CandleResult<(CpuStorage, Shape)> {
         let (q, k, v) = (numbers(q, lq)?, numbers(k, lk)?, numbers(v, lv)?);
-        Ok((CpuStorage::F32(attention::forward(q, k, v, &self.starts, &self.spec)), lq.shape().clone()))
+        Ok((CpuStorage::F32(attention::forward(q, k, v, &self.packed, &self.spec)), lq.shape().clone()))
     }
 
     fn bwd(
@@ -40,7 +41,7 @@ impl CustomOp3 for Attend {
         let (dq, dk, dv) = with_numbers(q, |q| {
             with_numbers(k, |k| {
                 with_numbers(v, |v| {
-                    with_numbers(g, |g| Ok(attention::backward(q, k, v, g, &self.starts, &self.spec)))
+                    with_numbers(g, |g| Ok(attention::backward(q, k, v, g, &self.packed, &self.spec)))
                 })
             })
         })?;
@@ -60,13 +61,14 @@ pub fn attend(
     spec: &AttentionSpec,
 ) -> CandleResult<Tensor> {
     if on_kernels(q) {
-        let op = Attend { starts: packed.starts.clone(), spec: *spec };
+        let op = Attend { packed: packed.clone(), spec: *spec };
         return q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op);
     }
     let parts: Vec<Tensor> = packed
         .starts
         .windows(2)
-        .map(|w| one_sequence(&part(q, w)?, &part(k, w)?, &part(v, w)?, spec))
+        .enumerate()
+        .map(|(n, w)| one_sequence(&part(q, w)?, &part(k, w)?, &part(v, w)?, packed.fork(n), spec))
         .collect::<CandleResult<_>>()?;
     Tensor::cat(&parts, 0)
 }
@@ -76,7 +78,13 @@ fn part(x: &Tensor, window: &[usize]) -> CandleResult<Tensor> {
 }
 
 /// One sequence, composed of candle's operations: `[T, heads * head_dim]`.
-fn one_sequence(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> CandleResult<Tensor> {
+fn one_sequence(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    fork: Option<Fork>,
+    spec: &AttentionSpec,
+) -> CandleResult<Tensor> {
     let length = q.dim(0)?;
     let (d, group) = (spec.head_dim, spec.heads / spec.kv_heads);
     // [kv, group * T, d] against [kv, T, d]: no key or value is repeated.
@@ -93,8 +101,9 @@ fn one_sequence(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> Can
     }
     let mask: Vec<f32> = (0..length)
         .flat_map(|i| {
-            let first = spec.window.map_or(0, |window| (i + 1).saturating_sub(window));
-            (0..length).map(move |j| if j <= i && j >= first { 0.0 } else { f32::NEG_INFINITY })
+            let (one, two) = visible(i, spec.window, fork);
+            (0..length)
+                .map(move |j| if one.contains(&j) || two.contains(&j) { 0.0 } else { f32::NEG_INFINITY })
         })
         .collect();
     let mask = Tensor::from_vec(mask, (1, 1, length, length), q.device())?;
