@@ -3,6 +3,7 @@
 mod evaluation; // rows to evaluate on, best weights, early stop, --eval-only
 mod interrupted; // kill -9, Ctrl-C, a full disk: nothing is lost
 mod peers; // what is written here loads in transformers and PEFT
+mod reward; // a reward model and its figures
 mod rows; // shapes of rows, and rows that cannot be used
 
 use std::path::{Path, PathBuf};

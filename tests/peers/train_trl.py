@@ -1,11 +1,12 @@
 """Tokens a second and memory of an optimizer step with TRL's losses (and PEFT's adapters), against `sipf bench train`.
 
     python tests/peers/generate_transformers.py --make ckpt/1m --size 1m     # a random Llama checkpoint; also 10m, 30m
-    sipf bench train --model ckpt/1m --loss orpo --threads 1
+    sipf bench train --json --model ckpt/1m --loss orpo --threads 1
     OMP_NUM_THREADS=1 python tests/peers/train_trl.py --model ckpt/1m --loss orpo
 
 A step is the forward pass, backward pass, clipping and AdamW (torch's fused one) on the same number of random ids, rows of
-equal length, so that no padding is computed. TRL's own loss function is called with a collated batch; what its trainer does
+equal length, so that no padding is computed. The two halves of a pair share their prompt, as pairs do; both programs are
+credited with every token of both halves, though sipf computes shared ones once. TRL's own loss function is called with a collated batch; what its trainer does
 around it (data loading, logging, callbacks) is left out, in its favour. Processor time is the figure to compare on a machine
 that others use too. `--against SIPF` runs both in turns and prints the ratios.
 Written for torch 2.15, transformers 5.24, TRL 1.16, PEFT 0.21.
@@ -53,12 +54,13 @@ def measure(args):
         more["peft_config"] = LoraConfig(r=args.lora_r, target_modules="all-linear", task_type="CAUSAL_LM")
     ids = torch.randint(0, vocab, (args.sequences, length))
     mask = torch.ones_like(ids)
-    labels = ids.clone()
-    labels[:, : args.prompt_tokens] = -100
     if args.loss == "orpo":
         rows = datasets.Dataset.from_list([dict(prompt="a", chosen=" b", rejected=" c")])
         trainer = ORPOTrainer(model=model, args=ORPOConfig(**common), train_dataset=rows, processing_class=tokenizer, **more)
         half = args.sequences // 2
+        ids[half:, : args.prompt_tokens] = ids[:half, : args.prompt_tokens]
+        labels = ids.clone()
+        labels[:, : args.prompt_tokens] = -100
         batch = {}
         for side, part in (("chosen", slice(0, half)), ("rejected", slice(half, None))):
             batch |= {f"{side}_input_ids": ids[part], f"{side}_attention_mask": mask[part], f"{side}_labels": labels[part]}
@@ -67,6 +69,8 @@ def measure(args):
         rows = datasets.Dataset.from_list([dict(prompt="a", completion=" b")])
         config = SFTConfig(packing=False, **common)
         trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer, **more)
+        labels = ids.clone()
+        labels[:, : args.prompt_tokens] = -100
         batch = dict(input_ids=ids, attention_mask=mask, labels=labels)
         compute = lambda: trainer.compute_loss(trainer.model, dict(batch))
     net = trainer.model.train()
@@ -111,7 +115,7 @@ def against(args):
     for _ in range(args.rounds):
         ours, theirs = (
             json.loads(subprocess.run(command + shared, env=environment, check=True, capture_output=True, text=True).stdout)
-            for command in ([args.against, "bench", "train"], [sys.executable, __file__]))
+            for command in ([args.against, "bench", "train", "--json"], [sys.executable, __file__]))
         used = lambda report: report["memory_mb"]["peak"] - report["memory_mb"]["before_first_step"]
         rounds.append({
             "speed": ours["tokens_per_cpu_second"] / theirs["tokens_per_cpu_second"],

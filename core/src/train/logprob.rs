@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::model::Decoder;
 use crate::model::kernels::activation::exp;
+use crate::model::kernels::widest;
 use crate::model::ops::with_numbers;
 
 /// Rows whose logits are held at once.
@@ -100,9 +101,25 @@ struct Gather {
 /// Numbers that are worked on together.
 const LANES: usize = 16;
 
-/// One row of logits: `log(sum(exp(x)))`, the largest number, and the entropy. Running sums a lane, so that the order of
-/// additions is fixed and the loops vectorise.
-fn row_totals(row: &[f32]) -> (f32, f32, f32) {
+widest! {
+    /// One row of logits: `log(sum(exp(x)))`, the largest number, and the entropy.
+    fn row_totals(row: &[f32]) -> (f32, f32, f32) = row_totals_body
+}
+widest! {
+    /// The derivatives of `-log softmax` times `grad`, but for the target's own.
+    fn row_slopes(out: &mut [f32], row: &[f32], total: f32, grad: f32) = row_slopes_body
+}
+
+#[inline(always)]
+fn row_slopes_body(out: &mut [f32], row: &[f32], total: f32, grad: f32) {
+    for (out, x) in out.iter_mut().zip(row) {
+        *out = -grad * exp(x - total);
+    }
+}
+
+/// Running sums a lane, so that the order of additions is fixed and the loops vectorise.
+#[inline(always)]
+fn row_totals_body(row: &[f32]) -> (f32, f32, f32) {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut tops = [f32::NEG_INFINITY; LANES];
     for chunk in chunks {
@@ -168,9 +185,7 @@ impl CustomOp1 for Gather {
                     .zip(logits.par_chunks(width))
                     .zip(grad.par_iter().zip(&self.targets).zip(&found.totals))
                     .for_each(|((out, row), ((grad, target), total))| {
-                        for (out, x) in out.iter_mut().zip(row) {
-                            *out = -grad * exp(x - total);
-                        }
+                        row_slopes(out, row, *total, *grad);
                         out[*target as usize] += grad;
                     });
                 Ok(())

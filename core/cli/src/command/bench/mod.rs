@@ -39,10 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (result, table): (Value, fn(&Value) -> Vec<String>) = match &args.what {
         What::Generate(args) => (generate::run(args)?, generate::table),
         What::Rollout(args) => (rollout::run(args)?, rollout::table),
-        What::Train(args) => {
-            return crate::exit::print_line(&serde_json::to_string_pretty(&train::run(args)?)?)
-                .map(|()| exit::DONE);
-        }
+        What::Train(args) => (train::run(args)?, train::table),
     };
     if args.json {
         print_line(&serde_json::to_string_pretty(&result)?)?;

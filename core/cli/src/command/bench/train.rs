@@ -49,6 +49,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
+    anyhow::ensure!(args.sequences >= 2 && args.sequences % 2 == 0, "--sequences is {}; pairs need an even number", args.sequences);
     let threads = machine::use_threads(args.threads)?;
     let (device, _) = machine::device(&args.device)?;
     let dtype = if device.is_cpu() { LoadOptions::default().dtype } else { machine::half_precision() };
@@ -69,7 +70,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
     let note = || clocks.borrow_mut().push(Clock::start());
     let observed = Observed::new(&*inner, &note);
     let rows: Vec<usize> = (0..inner.rows()).collect();
-    let step_tokens: usize = rows.iter().map(|row| inner.tokens(*row)).sum();
+    // Every token of every sequence, also where two share it: what is computed once is gained.
+    let step_tokens = args.sequences * (args.prompt_tokens + args.new_tokens);
     let settings = TrainSettings {
         // The first step is not counted, and the last one has no successor to tell when it ended.
         max_steps: args.steps + 2,
@@ -98,6 +100,22 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
     Ok(report)
 }
 
+/// For people.
+pub(super) fn table(report: &Value) -> Vec<String> {
+    let rate = |key: &str| report[key].as_f64().unwrap_or_default();
+    let memory = |key: &str| report["memory_mb"][key].as_u64().unwrap_or_default();
+    vec![
+        format!(
+            "{} step of {} tokens: {:.0} tokens/s, {:.0} a processor second",
+            report["loss"].as_str().unwrap_or_default(),
+            report["step_tokens"],
+            rate("tokens_per_second"),
+            rate("tokens_per_cpu_second")
+        ),
+        format!("memory: {} MB before the first step, {} MB at most", memory("before_first_step"), memory("peak")),
+    ]
+}
+
 fn folder_name(model: &str) -> String {
     let name = Path::new(model).file_name().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| model.to_owned())
@@ -111,7 +129,7 @@ fn objective(args: &Args, decoder: Decoder) -> anyhow::Result<Box<dyn Objective>
         ids: prompt(name, number as u64, length, vocab),
         completion: args.prompt_tokens,
     };
-    let pairs = (0..args.sequences.div_ceil(2)).map(|number| {
+    let pairs = (0..args.sequences / 2).map(|number| {
         let (chosen, mut rejected) = (sequence("chosen", number), sequence("rejected", number));
         rejected.ids[..args.prompt_tokens].copy_from_slice(&chosen.ids[..args.prompt_tokens]);
         tokens::PairTokens { chosen, rejected, place: format!("pair {number}") }
