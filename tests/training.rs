@@ -52,8 +52,13 @@ fn labels(folder: &Path, count: usize) -> PathBuf {
 
 /// A training command on the bundled policy, its first words split at spaces.
 fn train(command: &str, data: &Path, out: &Path) -> Command {
+    train_from("tiny".as_ref(), command, data, out)
+}
+
+/// The same from another model.
+fn train_from(model: &Path, command: &str, data: &Path, out: &Path) -> Command {
     let mut sipf = sipf();
-    sipf.args(command.split(' ')).args(["--model", "tiny", "--threads", "1"]);
+    sipf.args(command.split(' ')).args(["--threads", "1", "--model"]).arg(model);
     sipf.arg("--data").arg(data).arg("--out").arg(out);
     sipf
 }

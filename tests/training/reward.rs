@@ -18,5 +18,8 @@ fn a_trained_reward_model_is_measured_on_process_bench_beside_trivial_guessers()
     let share = |key: &str| figures[key].as_f64().unwrap_or_else(|| panic!("{key} in {figures}"));
     assert!((0.0..=1.0).contains(&share("f1")));
     // Never wrong misses every wrong path, so its harmonic mean is 0: a guesser that the F1 has to beat is another one.
-    assert!(figures["trivial_f1"].as_object().unwrap().values().any(|f1| f1.as_f64() == Some(0.0)), "{figures}");
+    assert!(
+        figures["trivial_f1"].as_object().unwrap().values().any(|f1| f1.as_f64() == Some(0.0)),
+        "{figures}"
+    );
 }

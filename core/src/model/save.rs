@@ -9,6 +9,24 @@ use safetensors::tensor::TensorView;
 
 use crate::error::{AtPath, Error, Result};
 
+/// What the name of a half-written file begins and ends with.
+const STAGED: (&str, &str) = (".sipf-", ".new");
+
+/// Removes what a process that was killed while writing left in a folder.
+///
+/// # Errors
+/// When the folder cannot be read or a file cannot be removed.
+pub fn sweep(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).at(folder)? {
+        let path = entry.at(folder)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with(STAGED.0) && name.ends_with(STAGED.1) {
+            std::fs::remove_file(&path).at(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a text file atomically.
 ///
 /// # Errors
@@ -23,7 +41,8 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 /// When it cannot be written; nothing half-written stays under its name.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut staged = tempfile::NamedTempFile::new_in(folder).at(path)?;
+    let (before, behind) = STAGED;
+    let mut staged = tempfile::Builder::new().prefix(before).suffix(behind).tempfile_in(folder).at(path)?;
     staged.write_all(bytes).at(path)?;
     staged.as_file().sync_all().at(path)?;
     #[cfg(unix)]

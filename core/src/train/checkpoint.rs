@@ -52,11 +52,12 @@ pub(super) fn save(folder: &Path, state: &State, tensors: BTreeMap<String, Tenso
 
 /// Removes it: the training is finished.
 pub(super) fn forget(folder: &Path) -> Result<()> {
-    let path = folder.join(FILE);
-    match path.is_file() {
-        true => std::fs::remove_file(&path).at(&path),
-        false => Ok(()),
+    for path in [folder.join(FILE), folder.join(format!("{FILE}.new"))] {
+        if path.is_file() {
+            std::fs::remove_file(&path).at(&path)?;
+        }
     }
+    Ok(())
 }
 
 /// Reads the checkpoint, if there is one.

@@ -64,6 +64,7 @@ pub fn train(
 ) -> Result<TrainReport> {
     settings.check()?;
     std::fs::create_dir_all(out).at(out)?;
+    save::sweep(out)?;
     let fingerprint = objective.fingerprint().finish();
     if let Some(report) = finished(out, settings, &fingerprint)? {
         progress.note("finished before; nothing to do");

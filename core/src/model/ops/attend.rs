@@ -3,8 +3,8 @@
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Shape, Tensor};
 
 use super::{CandleResult, numbers, on_kernels, tensor_like, with_numbers};
-use crate::model::kernels::attention;
 use crate::model::attention::visible;
+use crate::model::kernels::attention;
 use crate::model::{AttentionSpec, Fork, Packed};
 
 struct Attend {

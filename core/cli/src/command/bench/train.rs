@@ -49,7 +49,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
-    anyhow::ensure!(args.sequences >= 2 && args.sequences % 2 == 0, "--sequences is {}; pairs need an even number", args.sequences);
+    anyhow::ensure!(
+        args.sequences >= 2 && args.sequences % 2 == 0,
+        "--sequences is {}; pairs need an even number",
+        args.sequences
+    );
     let threads = machine::use_threads(args.threads)?;
     let (device, _) = machine::device(&args.device)?;
     let dtype = if device.is_cpu() { LoadOptions::default().dtype } else { machine::half_precision() };
@@ -112,7 +116,11 @@ pub(super) fn table(report: &Value) -> Vec<String> {
             rate("tokens_per_second"),
             rate("tokens_per_cpu_second")
         ),
-        format!("memory: {} MB before the first step, {} MB at most", memory("before_first_step"), memory("peak")),
+        format!(
+            "memory: {} MB before the first step, {} MB at most",
+            memory("before_first_step"),
+            memory("peak")
+        ),
     ]
 }
 
