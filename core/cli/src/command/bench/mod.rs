@@ -1,6 +1,7 @@
 //! `sipf bench`: figures of this machine; `--json` gives what a peer's script can be held against.
 
 mod generate;
+mod plugin;
 mod rollout;
 mod train;
 
@@ -29,6 +30,8 @@ pub(crate) struct Args {
 enum What {
     /// New tokens a second, by batch
     Generate(generate::Args),
+    /// What a call costs through each of a plugin's transports
+    Plugin(plugin::Args),
     /// Rollouts from every step of a path, with and without shared prefixes
     Rollout(rollout::Args),
     /// Tokens a second and memory of optimizer steps
@@ -38,6 +41,7 @@ enum What {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (result, table): (Value, fn(&Value) -> Vec<String>) = match &args.what {
         What::Generate(args) => (generate::run(args)?, generate::table),
+        What::Plugin(args) => (plugin::run(args)?, plugin::table),
         What::Rollout(args) => (rollout::run(args)?, rollout::table),
         What::Train(args) => (train::run(args)?, train::table),
     };
@@ -45,14 +49,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print_line(&serde_json::to_string_pretty(&result)?)?;
         return Ok(exit::DONE);
     }
-    let subject = &result["subject"];
-    print_line(&format!(
-        "{}: {} parameters, {} threads, {}",
-        subject["model"].as_str().unwrap_or_default(),
-        subject["parameters"],
-        subject["threads"],
-        subject["instruction_set"].as_str().unwrap_or_default()
-    ))?;
+    if let Some(subject) = result.get("subject") {
+        print_line(&format!(
+            "{}: {} parameters, {} threads, {}",
+            subject["model"].as_str().unwrap_or_default(),
+            subject["parameters"],
+            subject["threads"],
+            subject["instruction_set"].as_str().unwrap_or_default()
+        ))?;
+    }
     table(&result).iter().try_for_each(|line| print_line(line))?;
     Ok(exit::DONE)
 }
