@@ -20,7 +20,10 @@ pub fn sweep(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).at(folder)? {
         let path = entry.at(folder)?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(STAGED.0) && name.ends_with(STAGED.1) {
+        let ours = name.starts_with(STAGED.0) && name.ends_with(STAGED.1);
+        // What safetensors calls a file that it is writing.
+        let theirs = name.starts_with(".tmp") && name.len() == ".tmpXXXXXX".len();
+        if ours || theirs {
             std::fs::remove_file(&path).at(&path)?;
         }
     }
@@ -185,5 +188,28 @@ fn remove(path: &Path) -> Result<()> {
     match path.exists() {
         true => std::fs::remove_file(path).at(path),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_written_files_are_swept_and_nothing_else_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (before, behind) = STAGED;
+        for name in
+            [&format!("{before}AbCdEf{behind}"), ".tmpAbCdEf", ".tmp", "model.safetensors", ".sipf-notes"]
+        {
+            std::fs::write(folder.path().join(name), "x").expect("written");
+        }
+        sweep(folder.path()).expect("swept");
+        let mut left: Vec<String> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".sipf-notes", ".tmp", "model.safetensors"]);
     }
 }

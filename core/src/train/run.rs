@@ -221,12 +221,12 @@ impl<'a> Trainer<'a> {
             progress.status(&format!("loss {loss:.4}"));
             progress.add(1);
             let every = self.settings.eval_steps;
-            let due = every > 0 && self.state.step % every == 0 && self.state.step < self.steps;
+            let due = every > 0 && self.state.step.is_multiple_of(every) && self.state.step < self.steps;
             if let Some(eval) = eval.filter(|_| due) {
                 self.evaluate(eval)?;
             }
             let every = self.settings.save_steps;
-            if every > 0 && self.state.step % every == 0 && self.state.step < self.steps {
+            if every > 0 && self.state.step.is_multiple_of(every) && self.state.step < self.steps {
                 self.save()?;
             }
         }
@@ -278,7 +278,7 @@ impl<'a> Trainer<'a> {
         line.insert("grad_norm".into(), json!(norm));
         line.extend(metrics.means().map(|(name, mean)| (name.to_owned(), json!(mean))));
         let every = self.settings.logging_steps.max(1);
-        if self.state.step % every == 0 || self.state.step == self.steps {
+        if self.state.step.is_multiple_of(every) || self.state.step == self.steps {
             self.log(&line)?;
         }
         Ok(loss)

@@ -1,6 +1,6 @@
 //! `sipf align --loss orpo|dpo|rpo|sft`: rows, reference, objective.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let tokenizer = Tokenizer::load(folder.path())?;
     let mut bad = resolved.bad_rows();
     let shape = "{\"prompt\", \"chosen\", \"rejected\"}";
-    let mut read = |file: &std::path::Path| PreferenceRow::read(file, &tokenizer, &mut bad);
+    let mut read = |file: &Path| PreferenceRow::read(file, &tokenizer, &mut bad);
     let rows = read_rows(&resolved.data, resolved.limit, shape, &mut read)?;
     let eval = resolved.eval_data.as_deref().map(read).transpose()?;
     let pairs = Pairs {
@@ -176,7 +176,7 @@ impl Pairs<'_> {
 }
 
 fn cached(
-    file: &PathBuf,
+    file: &Path,
     reference: &Decoder,
     pairs: &[tokens::PairTokens],
     batch: usize,

@@ -50,7 +50,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
     anyhow::ensure!(
-        args.sequences >= 2 && args.sequences % 2 == 0,
+        args.sequences >= 2 && args.sequences.is_multiple_of(2),
         "--sequences is {}; pairs need an even number",
         args.sequences
     );
