@@ -3,7 +3,7 @@
 //! `blobs/<etag>` holds the bytes, `snapshots/<commit>/<path>` links to them, `refs/<branch>` holds the commit: files
 //! fetched by Python's huggingface_hub are found here and the other way round. Respects `HF_HOME`, `HF_HUB_CACHE`,
 //! `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`. What is in the cache is taken without asking. Leaves the transfer to
-//! [`transfer`].
+//! `transfer`.
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ fn look<'a>(role: &'static str, name: &'a str) -> Needed<'a> {
 /// `gemma-2b` has about two billion weights.
 fn by_name(name: &str) -> Option<f64> {
     let last = name.rsplit('/').next().unwrap_or(name).to_lowercase();
-    last.split(|c: char| c == '-' || c == '_')
+    last.split(['-', '_'])
         .filter_map(|part| part.strip_suffix('b')?.parse::<f64>().ok())
         .next_back()
         .map(|billions| billions * 1e9)

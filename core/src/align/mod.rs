@@ -1,6 +1,6 @@
 //! Stage 4: alignment losses over rows (Eq. 7-8 for ORPO), one a file.
 //!
-//! Rows are read by [`rows`], tokenised by [`tokens`] and pushed through the decoder in one packed pass; a loss only
+//! Rows are read by `rows`, tokenised by [`tokens`] and pushed through the decoder in one packed pass; a loss only
 //! sees the log-probabilities that came out. [`pairs`] makes the rows of scored paths (Eq. 6).
 
 mod bad_rows;

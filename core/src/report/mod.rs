@@ -1,7 +1,7 @@
 //! The report: one HTML file about a run, made from the files of its folder alone.
 //!
 //! It needs no network, holds no times (but for [`Options::times`]) and no paths, and treats everything that a model
-//! wrote as text. What it reads of a run: [`read`]; stages that are not there yet are left out.
+//! wrote as text. What it reads of a run: `read.rs`; stages that are not there yet are left out.
 
 mod browser;
 mod chart;

@@ -50,7 +50,7 @@ pub struct SimulateInput<'a> {
     pub name: &'a str,
     /// Judges, and knows the task.
     pub verifier: &'a Verifier,
-    /// What is labelled; [`select`] chooses it.
+    /// What is labelled; [`select()`] chooses it.
     pub paths: &'a [Path<'a>],
     /// The run's seed.
     pub seed: u64,
