@@ -109,7 +109,7 @@ pub(crate) struct RunFlags {
     /// Seed of everything that is drawn
     #[arg(long, value_name = "N", env = "SIPF_SEED")]
     seed: Option<u64>,
-    /// auto, cpu or cuda[:N]
+    /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "D", default_value = "auto", env = "SIPF_DEVICE")]
     pub(crate) device: String,
     /// Threads; the results do not depend on it

@@ -135,7 +135,7 @@ pub(crate) struct TrainingFlags {
     /// Threads
     #[arg(long, value_name = "N", env = "SIPF_THREADS")]
     threads: Option<usize>,
-    /// auto, cpu or cuda[:N]
+    /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "D", default_value = "cpu", env = "SIPF_DEVICE")]
     device: String,
 }

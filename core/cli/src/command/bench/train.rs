@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// Threads
     #[arg(long, value_name = "N", env = "SIPF_THREADS")]
     threads: Option<usize>,
-    /// auto, cpu or cuda[:N]
+    /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "D", default_value = "cpu", env = "SIPF_DEVICE")]
     device: String,
 }
