@@ -3,6 +3,7 @@
 
 mod cli_completions; // shell completions, the man page
 mod cli_task; // `sipf task list|show`
+mod doctor; // `sipf doctor`
 mod evaluate; // `sipf evaluate`
 mod generate; // `sipf generate`: the same bytes whatever the machine does
 mod model; // `sipf model`, adapters, GGUF

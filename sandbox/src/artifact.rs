@@ -9,9 +9,11 @@ use crate::error::{Error, Result};
 /// The packed component (zstd).
 static PACKED: &[u8] = include_bytes!("../artifact/python.wasm.zst");
 /// SHA-256 of the unpacked component.
-pub const SHA256: &str = "ba1b3a8c1452f3e04b7ceac96f49dee843f6c1ecaf9fe52bdbd7cbcf28e5528a";
+pub const SHA256: &str = "458ba222520a779cd9d99a4b4c3a2101ac5bdde1d854e98795fae852c62611d3";
 /// SHA-256 of the packed component.
-pub const PACKED_SHA256: &str = "2e58b1f1b21442a4ef4af596f4daeed55ec4ebe1b7036a92e1c0cb5a5be0a97a";
+pub const PACKED_SHA256: &str = "909a0dfc27b0f898fd211118a617c44b78fb21f0fe82439363da57509003dfa2";
+/// SHA-256 of the guest sources that it was built from, one after the other in the order of their paths.
+pub const SOURCES_SHA256: &str = "92fa2ee3f17cd269c09657883bf20ba3607bcf2f7235c619cbab62225326c598";
 /// What is inside.
 pub const DESCRIPTION: &str = "CPython 3.14.0 for WASI, componentize-py 0.25.1";
 const MOST: u64 = 128 << 20;

@@ -86,16 +86,7 @@ impl Factory {
         interrupt: &Arc<AtomicBool>,
     ) -> wasmtime::Result<Instance> {
         let printed = Printed::new(limits.output_bytes);
-        let wasi = WasiCtx::builder()
-            .stdout(printed.clone())
-            .stderr(printed.clone())
-            .max_random_size(1 << 20)
-            .secure_random(rand::rngs::StdRng::seed_from_u64(7))
-            .insecure_random(rand::rngs::StdRng::seed_from_u64(8))
-            .insecure_random_seed(9)
-            .allow_tcp(false)
-            .allow_udp(false)
-            .build();
+        let wasi = outside(&printed);
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
         let state = State {
@@ -116,10 +107,26 @@ impl Factory {
             let over = state.interrupt.load(Ordering::Relaxed) || crate::cputime::now() > state.until;
             Ok(if over { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
         });
-        arm(&mut store, limits.fuel)?;
+        // Waking the interpreter is not the program's work: however little fuel it gets, it is the one to run out of it.
+        arm(&mut store, u64::MAX)?;
         let python = self.ready.instantiate(&mut store)?;
+        arm(&mut store, limits.fuel)?;
         Ok(Instance { store, python, fuel: limits.fuel })
     }
+}
+
+/// All that an instance sees of the world: somewhere to print, and random numbers that are always the same.
+fn outside(printed: &Printed) -> WasiCtx {
+    WasiCtx::builder()
+        .stdout(printed.clone())
+        .stderr(printed.clone())
+        .max_random_size(1 << 20)
+        .secure_random(rand::rngs::StdRng::seed_from_u64(7))
+        .insecure_random(rand::rngs::StdRng::seed_from_u64(8))
+        .insecure_random_seed(9)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .build()
 }
 
 fn arm(store: &mut Store<State>, fuel: u64) -> wasmtime::Result<()> {
@@ -130,10 +137,15 @@ fn arm(store: &mut Store<State>, fuel: u64) -> wasmtime::Result<()> {
 }
 
 impl Instance {
-    /// Gives the instance a new budget, for its next job.
+    /// Gives the instance a new budget, time and random numbers for its next job: nothing that an earlier one printed,
+    /// slept or drew counts.
     pub(crate) fn renew(&mut self, fuel: u64, interrupt: &Arc<AtomicBool>) -> wasmtime::Result<()> {
         self.fuel = fuel;
-        self.store.data_mut().interrupt = interrupt.clone();
+        let state = self.store.data_mut();
+        state.interrupt = interrupt.clone();
+        state.clock = Clock::new();
+        state.printed.clear();
+        state.wasi = outside(&state.printed);
         arm(&mut self.store, fuel)
     }
 

@@ -13,6 +13,9 @@ use crate::output::Flooded;
 #[error("a value over {} MiB", crate::limits::MAX_REPLY >> 20)]
 pub(crate) struct Oversized;
 
+/// About as many bytes of a program's text stand in a message.
+const LINE: usize = 500;
+
 fn test(verdict: RunVerdict, message: impl Into<String>) -> TestOutcome {
     TestOutcome { verdict, message: message.into() }
 }
@@ -78,8 +81,7 @@ pub(crate) fn of_load(text: &str) -> TestOutcome {
         "SystemExit" | "KeyboardInterrupt" | "GeneratorExit" => RunVerdict::Exit,
         _ => RunVerdict::RuntimeError,
     };
-    let line: String = text.trim_start_matches("Error: ").split_whitespace().collect::<Vec<_>>().join(" ");
-    test(verdict, line.chars().take(500).collect::<String>())
+    test(verdict, one_line(text.trim_start_matches("Error: ")))
 }
 
 /// The class that the judge's guest names.
@@ -95,7 +97,29 @@ pub(crate) fn of_judge(class: &str, message: String) -> TestOutcome {
         "unsupported" => RunVerdict::Unsupported,
         _ => RunVerdict::Tampering,
     };
-    test(verdict, message.split_whitespace().collect::<Vec<_>>().join(" "))
+    test(verdict, one_line(&message))
+}
+
+/// Text that a program had a part in, on one line of at most [`LINE`] bytes or so; what would move a terminal's cursor or turn text around is escaped.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for c in word.chars() {
+            if line.len() >= LINE {
+                return line + "...";
+            }
+            match c.is_control()
+                || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            {
+                true => line.extend(c.escape_default()),
+                false => line.push(c),
+            }
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -107,6 +131,13 @@ mod tests {
         for text in ["passed: x", "Passed", "", "unsupported: x", "HostError: x", "Unsupported", "ok"] {
             assert_eq!(of_load(text).verdict, RunVerdict::RuntimeError, "{text}");
         }
+    }
+
+    #[test]
+    fn messages_are_one_short_line_and_move_no_cursor() {
+        assert_eq!(of_judge("runtime_error", "x y ".repeat(1 << 20)).message.len(), LINE + 3);
+        let message = of_judge("runtime_error", "a\n b\x1b[2Jc \u{202e}d".into()).message;
+        assert_eq!(message, "a b\\u{1b}[2Jc \\u{202e}d");
     }
 
     #[test]

@@ -24,6 +24,11 @@ impl Printed {
         Self { limit, inner: Arc::default() }
     }
 
+    /// As if nothing was printed.
+    pub(crate) fn clear(&self) {
+        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = (Vec::new(), 0);
+    }
+
     /// The beginning of the output as text.
     pub(crate) fn text(&self) -> String {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,13 +12,16 @@ pub(crate) const THREAD_STACK: usize = 16 << 20;
 /// How often a stop is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Runs `work(job)` for every job that `next` gives, on at most `threads` threads; returns when all are done, or soon
-/// after `stop` is true: the flag handed to `work` is then set, and no further job is taken.
-pub(crate) fn drive<J: Send>(
+/// Runs `work` for every job that `next` gives, on at most `threads` threads, and hands each result to `done`; returns
+/// when all are done, or soon after `stop` is true: the flag handed to `work` is then set, and no further job is taken.
+///
+/// A worker has a slot of the engine only during `work`: `next` and `done` may wait, or enter the sandbox themselves.
+pub(crate) fn drive<J: Send, R>(
     threads: usize,
     stop: &AtomicBool,
     next: &(dyn Fn() -> Option<J> + Sync),
-    work: &(dyn Fn(J, &Arc<AtomicBool>) + Sync),
+    work: &(dyn Fn(&mut J, &Arc<AtomicBool>) -> R + Sync),
+    done: &(dyn Fn(J, R) + Sync),
 ) -> Result<()> {
     let interrupt = Arc::new(AtomicBool::new(false));
     let running = AtomicUsize::new(0);
@@ -27,12 +30,11 @@ pub(crate) fn drive<J: Send>(
         let worker = || {
             let _leaving = Leaving { running: &running, ended: &ended };
             while !stop.load(Ordering::Relaxed) {
-                let Some(job) = next() else { break };
-                let _permit = Permit::wait();
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                work(job, &interrupt);
+                let Some(mut job) = next() else { break };
+                let Some(permit) = Permit::wait(stop) else { break };
+                let result = work(&mut job, &interrupt);
+                drop(permit);
+                done(job, result);
             }
         };
         for number in 0..threads.clamp(1, slots()) {

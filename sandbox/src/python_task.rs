@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sipf_plugin::Limits;
 
-use crate::engine::{Permit, engine};
+use crate::engine::{Kept, Permit, engine};
 use crate::error::{Error, Result};
 use crate::guest::MAX_REPLY;
 use crate::instance::{Factory, Instance};
@@ -24,7 +24,7 @@ pub struct PythonTask {
     factory: Factory,
     source: String,
     limits: Limits,
-    idle: Mutex<Option<(Instance, u32)>>,
+    idle: Mutex<Option<(Instance, u32, Kept)>>,
 }
 
 impl PythonTask {
@@ -42,7 +42,7 @@ impl PythonTask {
             idle: Mutex::default(),
         };
         let instance = on_worker(|| task.fresh())??;
-        *task.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some((instance, 0));
+        task.keep(instance, 0);
         Ok(task)
     }
 
@@ -54,7 +54,7 @@ impl PythonTask {
         on_worker(|| {
             let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
             let (mut instance, calls) = match waiting {
-                Some(waiting) => waiting,
+                Some((instance, calls, _)) => (instance, calls),
                 None => (self.fresh()?, 0),
             };
             instance.renew(self.limits.fuel, &Arc::new(AtomicBool::new(false)))?;
@@ -69,10 +69,15 @@ impl PythonTask {
             };
             let answer = split(&reply);
             if calls + 1 < CALLS && !instance.store.data().memory.denied {
-                *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some((instance, calls + 1));
+                self.keep(instance, calls + 1);
             }
             Ok(answer)
         })?
+    }
+
+    fn keep(&self, instance: Instance, calls: u32) {
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) =
+            Kept::one().map(|kept| (instance, calls, kept));
     }
 
     fn fresh(&self) -> Result<Instance> {
@@ -106,7 +111,7 @@ fn split(reply: &[u8]) -> (i32, Vec<u8>) {
 
 /// Runs on a thread with a stack that the interpreter fits on, as one of the engine's verdicts in flight.
 fn on_worker<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    let _permit = Permit::wait();
+    let _permit = Permit::wait(&AtomicBool::new(false));
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new()
             .name("sipf-task".into())

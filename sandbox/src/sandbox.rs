@@ -9,9 +9,10 @@ use sipf_plugin::{Execute, Limits, Outcome, Program};
 use crate::cache::{self, Start};
 use crate::engine;
 use crate::error::Result;
-use crate::instance::Factory;
+use crate::instance::{Door, Factory};
 use crate::limits;
 use crate::pool;
+use crate::profile::Phases;
 use crate::verdict::Court;
 
 /// How the sandbox runs.
@@ -94,11 +95,35 @@ impl Sandbox {
         next: &(dyn Fn() -> Option<(T, Program)> + Sync),
         done: &(dyn Fn(T, sipf_plugin::Result<Outcome>) + Sync),
     ) -> Result<()> {
-        pool::drive(self.threads, stop, next, &|(tag, program), interrupt| {
-            if let Some(outcome) = self.verdict(&program, interrupt) {
-                done(tag, outcome);
-            }
-        })
+        pool::drive(
+            self.threads,
+            stop,
+            next,
+            &|(_, program), interrupt| self.verdict(program, interrupt),
+            &|(tag, _), outcome| {
+                if let Some(outcome) = outcome {
+                    done(tag, outcome);
+                }
+            },
+        )
+    }
+
+    /// Where the CPU time of one verdict goes; the program must load and end.
+    ///
+    /// # Errors
+    /// When no instance can be made, or the program does not load.
+    pub fn phases(&self, program: &Program) -> Result<Phases> {
+        let found = Mutex::new(None);
+        let once = AtomicBool::new(true);
+        pool::drive(
+            1,
+            &AtomicBool::new(false),
+            &|| once.swap(false, Ordering::Relaxed).then_some(()),
+            &|(), _| self.court.phases(program, &limits::resolved(program.limits, self.limits)),
+            &|(), phases| *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(phases),
+        )?;
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.unwrap_or_else(|| Ok(Phases::default()))
     }
 
     /// Judges against replies that the caller makes up, in the place of a program: for tests of the codec.
@@ -113,14 +138,20 @@ impl Sandbox {
         let limits = limits::resolved(program.limits, self.limits);
         let interrupt = Arc::new(AtomicBool::new(false));
         let found = Mutex::new(None);
-        let job = Mutex::new(Some(reply));
+        let job = Mutex::new(Some(Some(reply)));
         let take = || job.lock().unwrap_or_else(PoisonError::into_inner).take();
-        pool::drive(1, &interrupt, &take, &|mut reply, interrupt| {
-            let judged =
-                self.court.judge(program, &limits, interrupt, Box::new(move |request| Ok(reply(request))));
-            *found.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(judged.map(|judged| judged.outcome(None, program.tests.len())));
-        })?;
+        pool::drive(
+            1,
+            &interrupt,
+            &take,
+            &|reply: &mut Option<_>, interrupt| {
+                let mut reply = reply.take()?;
+                let door: Door = Box::new(move |request| Ok(reply(request)));
+                let judged = self.court.judge(program, &limits, interrupt, door);
+                Some(judged.map(|judged| judged.outcome(None, program.tests.len())))
+            },
+            &|_, outcome| *found.lock().unwrap_or_else(PoisonError::into_inner) = outcome,
+        )?;
         let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.unwrap_or_else(|| Ok(Outcome::default()))
     }
@@ -148,11 +179,17 @@ impl Execute for Sandbox {
         let taken = AtomicUsize::new(0);
         let next = || Some(taken.fetch_add(1, Ordering::Relaxed)).filter(|&number| number < programs.len());
         let threads = self.threads.min(programs.len());
-        let ran = pool::drive(threads, stop, &next, &|number, interrupt| {
-            if let Some(outcome) = self.verdict(&programs[number], interrupt) {
-                done(number, outcome);
-            }
-        });
+        let ran = pool::drive(
+            threads,
+            stop,
+            &next,
+            &|&mut number, interrupt| self.verdict(&programs[number], interrupt),
+            &|number, outcome| {
+                if let Some(outcome) = outcome {
+                    done(number, outcome);
+                }
+            },
+        );
         if let Err(error) = ran {
             for number in 0..programs.len() {
                 done(number, Err(sipf_plugin::Error::new(error.to_string())));

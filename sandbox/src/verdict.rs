@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 use sipf_plugin::{Counters, Limits, Outcome, Program, RunVerdict, TestOutcome};
 
+use crate::engine::Kept;
 use crate::error::Result;
 use crate::instance::{Door, Factory, Instance};
 use crate::limits::MAX_REPLY;
@@ -13,6 +14,8 @@ use crate::outcome::{Oversized, of_judge, of_load, of_stop};
 
 /// How many verdicts a judge gives before it is replaced.
 pub const JUDGE_VERDICTS: u32 = 256;
+/// A judge that grew beyond this is replaced, in bytes: its memory never shrinks, and later tests would find it full.
+const JUDGE_MEMORY: usize = 64 << 20;
 /// What the judge reads when the program's instance is gone.
 const DEAD: &[u8] = br#"["dead"]"#;
 
@@ -81,7 +84,7 @@ pub(crate) struct Report {
 /// Where judges wait, and what makes instances.
 pub(crate) struct Court {
     pub(crate) factory: Factory,
-    idle: Mutex<Vec<Judge>>,
+    idle: Mutex<Vec<(Judge, Kept)>>,
 }
 
 impl Court {
@@ -142,7 +145,7 @@ impl Court {
         let limits = judge_limits(limits.fuel);
         let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut judge = match waiting {
-            Some(judge) => judge,
+            Some((judge, _)) => judge,
             None => Judge { instance: self.factory.instance(&limits, interrupt)?, given: 0 },
         };
         judge.instance.renew(limits.fuel, interrupt)?;
@@ -163,8 +166,14 @@ impl Court {
                 let calm = report.as_ref().is_some_and(|report| {
                     !report.tests.iter().any(|(class, _)| class == "tampering" || class == "memory_limit")
                 });
-                if calm && !denied && judge.given < JUDGE_VERDICTS {
-                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(judge);
+                let small = judge.instance.store.data().memory.peak <= JUDGE_MEMORY;
+                if calm
+                    && small
+                    && !denied
+                    && judge.given < JUDGE_VERDICTS
+                    && let Some(kept) = Kept::one()
+                {
+                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((judge, kept));
                 }
                 Ok(Judged::Said(report))
             }

@@ -27,6 +27,34 @@ fn a_declared_name_comes_from_the_program_even_where_a_builtin_or_setup_has_it()
 }
 
 #[test]
+fn a_declared_name_that_the_program_lacks_is_no_builtin_either() {
+    for source in ["pass", "def sum(a): return 5\ndel sum"] {
+        let program = Program::python(source).tests(["assert sum([2, 3]) == 5"]).names(["sum"]);
+        let outcome = one(program);
+        assert_eq!(outcome.verdict, RunVerdict::RuntimeError, "{source}");
+        assert!(outcome.explanation().unwrap().contains("name 'sum' is not defined"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_stop_iteration_of_the_program_ends_no_loop_of_the_test() {
+    let source = "def f(x): raise StopIteration";
+    assert_eq!(verdict(source, "assert all(map(f, [1, 2]))"), RunVerdict::RuntimeError);
+    let generator = "def f(x):\n    y = yield x\n    return y";
+    let test = "g = f(1)\nassert next(g) == 1\ntry:\n    g.send(9)\n    assert False\nexcept StopIteration as e:\n    assert e.value == 9";
+    assert_eq!(verdict(generator, test), RunVerdict::Passed);
+}
+
+#[test]
+fn whether_a_plain_value_is_in_an_object_of_the_program_is_decided_item_by_item() {
+    let liar = "class T:\n    def __contains__(s, x): return True\n    def __iter__(s): return iter([4])\ndef f(x): return T()";
+    assert_eq!(verdict(liar, "assert 9 in f(1)"), RunVerdict::FailedAssertion);
+    assert_eq!(verdict(liar, "assert 4 in f(1)"), RunVerdict::Passed);
+    let closed = "class T:\n    def __contains__(s, x): return True\ndef f(x): return T()";
+    assert_eq!(verdict(closed, "assert 9 in f(1)"), RunVerdict::Unsupported);
+}
+
+#[test]
 fn replacing_builtins_breaks_nothing_but_the_program() {
     let source = "import builtins\nbuiltins.len = builtins.type = builtins.isinstance = lambda *a: 42\ndef f(x): return [x, (x,)]";
     assert_eq!(verdict(source, "assert f(3) == [3, (3,)]"), RunVerdict::Passed);

@@ -90,6 +90,91 @@ fn a_stopped_batch_ends_within_a_second_and_says_nothing_about_the_rest() {
     assert!(seen.iter().all(|(number, verdict)| *number < 2 && *verdict == RunVerdict::Passed), "{seen:?}");
 }
 
+/// Two endless programs in flight on the only two slots of a two-core machine, until the returned flag is set.
+fn hog<'s>(scope: &'s std::thread::Scope<'s, '_>, stop: &'s AtomicBool) {
+    scope.spawn(|| {
+        let endless = vec![Program::python("while True: pass"); 2 * sipf_sandbox::slots()];
+        on(sipf_sandbox::slots()).run(&endless, stop, &|_, _| {});
+    });
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+fn a_stopped_batch_does_not_wait_for_the_programs_of_another_caller() {
+    let (stop_hog, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        hog(scope, &stop_hog);
+        let begun = Instant::now();
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            stop.store(true, Ordering::Relaxed);
+        });
+        on(1).run(&[asked("def f(x): return x", "assert f(1) == 1")], &stop, &|_, _| {});
+        let took = begun.elapsed();
+        stop_hog.store(true, Ordering::Relaxed);
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    });
+}
+
+#[test]
+fn a_short_batch_gets_its_turn_beside_a_long_one() {
+    let long = vec![asked("def f(x): return x", "assert f(1) == 1"); 400];
+    let (finished, long_left) = (AtomicBool::new(false), Mutex::new(None));
+    std::thread::scope(|scope| {
+        let runner = scope.spawn(|| {
+            let left = std::sync::atomic::AtomicUsize::new(long.len());
+            on(sipf_sandbox::slots()).run(&long, &AtomicBool::new(false), &|_, outcome| {
+                assert_eq!(outcome.unwrap().verdict, RunVerdict::Passed);
+                let left = left.fetch_sub(1, Ordering::Relaxed) - 1;
+                if finished.swap(false, Ordering::Relaxed) {
+                    *long_left.lock().unwrap() = Some(left);
+                }
+            });
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(run(&on(1), &long[..1])[0].verdict, RunVerdict::Passed);
+        finished.store(true, Ordering::Relaxed);
+        runner.join().unwrap();
+    });
+    let left = long_left.into_inner().unwrap();
+    assert!(left.is_some_and(|left| left > 100), "the long batch had {left:?} programs left");
+}
+
+#[test]
+fn who_takes_an_outcome_may_ask_the_sandbox_again() {
+    let sandbox = on(sipf_sandbox::slots());
+    let programs = vec![asked("def f(x): return x", "assert f(1) == 1"); 4 * sipf_sandbox::slots()];
+    let inner = Mutex::new(0);
+    sandbox.run(&programs, &AtomicBool::new(false), &|number, outcome| {
+        assert_eq!(outcome.unwrap().verdict, RunVerdict::Passed);
+        assert_eq!(sandbox.one(&programs[number]).unwrap().verdict, RunVerdict::Passed);
+        *inner.lock().unwrap() += 1;
+    });
+    assert_eq!(inner.into_inner().unwrap(), programs.len());
+}
+
+#[test]
+fn what_tests_print_sleep_draw_or_set_leaves_the_next_verdict_alone() {
+    let test = "import builtins, decimal, os, random, sys, time
+began = time.time()
+assert sys.getrecursionlimit() > 500 and decimal.getcontext().prec == 28 and abs(-1) == 1
+assert sys.stdout is sys.__stdout__ and began < 1_700_000_002
+drawn = [os.urandom(4).hex(), random.random()]
+assert f(drawn) == drawn
+print('x' * 200_000)
+time.sleep(2)
+decimal.getcontext().prec = 5
+builtins.abs = lambda x: 0
+sys.stdout = None
+sys.setrecursionlimit(300)
+raise KeyError(*drawn)";
+    let outcomes = run(&on(1), &vec![asked("def f(x): return x", test); 12]);
+    assert!(outcomes[0].explanation().unwrap().contains("KeyError"), "{:?}", outcomes[0]);
+    for outcome in &outcomes {
+        assert_eq!(outcome, &outcomes[0]);
+    }
+}
+
 #[test]
 fn several_callers_share_the_workers() {
     let programs = vec![asked("def f(x): return x + 1", "assert f(1) == 2"); 6];

@@ -6,12 +6,13 @@ __builtins__ = own.BUILTINS
 
 import ast
 import builtins
-import dis
+import decimal
 import operator
 import random
 import sys
 import types
 
+from sipf_guest import reads as names_of
 from sipf_guest import remote
 from sipf_guest.program import SEED, describe
 
@@ -22,25 +23,12 @@ _OPEN = set(
 )
 _MODULES = _OPEN | {"sys", "json", "time"}
 _PLAIN = (int, float, str, bool, list, tuple, dict, set)
-_READS = {dis.opmap[name] for name in ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")}
-_READS_GLOBAL = dis.opmap["LOAD_GLOBAL"]
-_WRITES = {dis.opmap[name] for name in ("STORE_NAME", "STORE_GLOBAL")}
 _seed = random.seed
+_builtins = vars(builtins)
+_recursion = sys.getrecursionlimit()
+_digits = sys.get_int_max_str_digits()
+_context = decimal.getcontext().copy()
 BY_VALUE = "!by_value"
-
-
-def _used(code, reads, writes):
-    names = code.co_names
-    for _, _, op, argument in dis._unpack_opargs(code.co_code):
-        if op == _READS_GLOBAL:
-            reads.add(names[argument >> 1])
-        elif op in _READS:
-            reads.add(names[argument])
-        elif op in _WRITES:
-            writes.add(names[argument])
-    for constant in code.co_consts:
-        if type(constant) is types.CodeType:
-            _used(constant, reads, writes)
 
 
 def _compiled(source, name):
@@ -72,11 +60,11 @@ class _Check:
         reads, writes = set(), set()
         for code, _ in self.tests + ([self.setup] if setup else []):
             if code is not None:
-                _used(code, reads, writes)
+                names_of.of(code, reads, writes)
         # Builtins and modules are the judge's own, or a program could define abs, set or math and so decide
         # an assertion. A name of the program's that was not declared is taken only without declarations, or
         # when it is a public object of the standard library by the same name.
-        free = [n for n in sorted(reads - writes - set(self.names)) if not hasattr(builtins, n) and n != "__name__"]
+        free = [n for n in sorted(reads - writes - set(self.names)) if n not in _builtins and n[:2] != "__"]
         for name in free:
             if name in sys.modules and name != "solution":
                 self.space[name] = sys.modules[name]
@@ -89,6 +77,9 @@ class _Check:
         found = remote.ask(["names", declared, inferred])
         if type(found) is not dict:
             remote.tampering("names")
+        missing = [name for name in declared if name not in found]
+        if any(name in _builtins for name in missing):  # or the judge's own `sorted` would stand in for the program's
+            self.space["__builtins__"] = {k: v for k, v in _builtins.items() if k not in missing}
         for name in declared:
             if name in found:
                 self.space[name] = self.value(found[name])
@@ -229,9 +220,21 @@ def _exception(v):
     return made
 
 
+def _as_before():
+    """Undoes what an earlier test may have set: a verdict does not depend on the ones before it."""
+    _seed(SEED)
+    sys.setrecursionlimit(_recursion)
+    sys.set_int_max_str_digits(_digits)
+    decimal.setcontext(_context.copy())
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    if _builtins != own.BUILTINS:
+        _builtins.clear()
+        _builtins.update(own.BUILTINS)
+
+
 def check(setup, tests, names):
     """How each test ended, and the counters."""
-    _seed(SEED)
+    _as_before()
     out = _Check(setup, tests, names).run()
     session = remote.session
     if session.tampered is not None:  # sticky: a test cannot swallow it

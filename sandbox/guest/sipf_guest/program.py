@@ -7,7 +7,9 @@ __builtins__ = own.BUILTINS
 import array
 import builtins
 import collections
+import copy
 import marshal
+import math
 import operator
 import random
 import sys
@@ -219,6 +221,11 @@ _OPERATORS.update(
         "issubclass": lambda kind, x: issubclass(x, kind),
         "dir": dir,
         "round": round,
+        "trunc": math.trunc,
+        "floor": math.floor,
+        "ceil": math.ceil,
+        "copy": copy.copy,
+        "deepcopy": copy.deepcopy,
         "enter": lambda x: type(x).__enter__(x),
         "exit": lambda x: type(x).__exit__(x, None, None, None),
         "reversed": lambda x: list(reversed(x)),

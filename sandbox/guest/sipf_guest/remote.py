@@ -15,6 +15,7 @@ import types
 
 import wit_world
 from sipf_guest import codec
+from sipf_guest import reads as names_of
 
 ITERATED = 100_000  # items of a test's iterator that are sent to the program
 
@@ -56,6 +57,7 @@ session = Session(False)
 BUILTIN = {k: v for k, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, Exception)}
 _LEAVING = ("SystemExit", "KeyboardInterrupt", "GeneratorExit")
 _NEEDS_MORE = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
+_STOPPING = ("send", "throw")  # methods of generators: StopIteration is how they end
 _hidden = object.__getattribute__
 
 
@@ -69,8 +71,12 @@ def unsupported(why):
     raise Unsupported(why)
 
 
-def ask(request):
-    """One request to the program; its value, or its exception raised here."""
+def ask(request, stops=False):
+    """One request to the program; its value, or its exception raised here.
+
+    Without `stops`, a `StopIteration` becomes a `RuntimeError`, as in a generator: raised by `f` inside
+    `all(map(f, xs))` it would end the loop and leave nothing to test.
+    """
     try:
         data = own.dumps(request).encode()
     except ValueError as error:
@@ -87,8 +93,17 @@ def ask(request):
     if reply[0] == "v" and len(reply) == 2:
         return reply[1]
     if reply[0] == "e" and len(reply) == 5 and type(reply[3]) is list:
-        raise _error(str(reply[1]), str(reply[2]), reply[3], reply[4])
+        error = _error(str(reply[1]), str(reply[2]), reply[3], reply[4])
+        if isinstance(error, StopIteration) and not stops:
+            error = _as_told(RuntimeError(error._told), error._told)
+        raise error
     tampering("tag")
+
+
+def _as_told(error, text):
+    """Marks an exception as the program's."""
+    error._told = text
+    return error
 
 
 def _error(name, text, kinds, details):
@@ -112,8 +127,7 @@ def _error(name, text, kinds, details):
             for key, value in (read(details[1]) or {}).items():
                 if type(key) is str and not key.startswith("_"):
                     setattr(error, key, value)
-    error._told = text
-    return error
+    return _as_told(error, text)
 
 
 def read(j):
@@ -121,7 +135,11 @@ def read(j):
     reader = codec.Reader(_remote, _NOTHING)
     try:
         value = reader.get(j)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, ArithmeticError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        if hasattr(error, "_told"):  # of a key that stays in the program, asked for its hash
+            raise
         tampering(type(error).__name__)
     session.lossy += reader.lossy
     return value
@@ -194,9 +212,11 @@ def _send_function(sender, x):
             cells.append([sender.put(cell.cell_contents, 1)])
         except ValueError:
             cells.append(None)
+    reads = set()  # and no more than these: the test's other names are not the program's business
+    names_of.of(x.__code__, reads, set())
     used = [
         [name, sender.put(space[name], 1)]
-        for name in _globals_of(x.__code__)
+        for name in sorted(reads)
         if name in space and type(space[name]) is not types.ModuleType
     ]
     return {
@@ -209,14 +229,6 @@ def _send_function(sender, x):
             sender.put(x.__kwdefaults__, 1),
         ]
     }
-
-
-def _globals_of(code):
-    found = list(code.co_names)
-    for constant in code.co_consts:
-        if type(constant) is types.CodeType:
-            found.extend(_globals_of(constant))
-    return sorted(set(found))
 
 
 def patch(mine, theirs):
@@ -288,18 +300,19 @@ def _truth(value):
 class Remote:
     """An object that stays in the program. It never decides an operator against a plain value."""
 
-    __slots__ = ("_number", "_kind")
+    __slots__ = ("_number", "_kind", "_stops")
 
     def __init__(self, number, kind):
         object.__setattr__(self, "_number", number)
         object.__setattr__(self, "_kind", kind)
+        object.__setattr__(self, "_stops", False)
 
     def __call__(self, *arguments, **keywords):
         keys = list(keywords)
         given = list(arguments) + [keywords[key] for key in keys]
         sent = write_all(given)
         count = len(arguments)
-        reply = ask(["call", _number(self), sent[:count], dict(zip(keys, sent[count:]))])
+        reply = ask(["call", _number(self), sent[:count], dict(zip(keys, sent[count:]))], _hidden(self, "_stops"))
         if type(reply) is not list or len(reply) != 3 or type(reply[2]) is not dict:
             tampering("shape of a call's reply")
         how, value, changed = reply
@@ -318,7 +331,10 @@ class Remote:
     def __getattribute__(self, name):
         if name.startswith("__") and name.endswith("__") and name not in ("__name__", "__doc__", "__dict__"):
             return _hidden(self, name)
-        return read(ask(["getattr", _number(self), name]))
+        value = read(ask(["getattr", _number(self), name]))
+        if name in _STOPPING and type(value) is Remote:
+            object.__setattr__(value, "_stops", True)
+        return value
 
     def __setattr__(self, name, value):
         ask(["setattr", _number(self), name, write(value)])
@@ -339,7 +355,14 @@ class Remote:
         _operate("delitem", self, key)
 
     def __contains__(self, x):
-        return _truth(_operate("contains", self, x))
+        if type(x) is Remote:
+            return _truth(_operate("contains", self, x))
+        try:  # whether a plain value is among the items is not the program's to say: they are compared here
+            items = iter(self)
+            first = next(items, self)
+        except TypeError:
+            unsupported("`in` between %s and an object of the program without items" % type(x).__name__)
+        return first is not self and any(item is x or item == x for item in itertools.chain([first], items))
 
     def __eq__(self, other):
         return type(other) is Remote and (other is self or _truth(_operate("eq", self, other)))
@@ -403,6 +426,27 @@ class Remote:
 
     def __abs__(self):
         return _operate("abs", self)
+
+    def __round__(self, digits=None):
+        return _operate("round", self) if digits is None else _operate("round", self, digits)
+
+    def __trunc__(self):
+        return _operate("trunc", self)
+
+    def __floor__(self):
+        return _operate("floor", self)
+
+    def __ceil__(self):
+        return _operate("ceil", self)
+
+    def __copy__(self):
+        return _operate("copy", self)
+
+    def __deepcopy__(self, memo):
+        return _operate("deepcopy", self)
+
+    def __reduce_ex__(self, protocol):
+        unsupported("pickling an object of the program")
 
     def __reversed__(self):
         return iter(_operate("reversed", self))

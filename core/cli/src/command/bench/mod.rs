@@ -3,6 +3,7 @@
 mod generate;
 mod plugin;
 mod rollout;
+mod sandbox;
 mod train;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum What {
     Plugin(plugin::Args),
     /// Rollouts from every step of a path, with and without shared prefixes
     Rollout(rollout::Args),
+    /// Verdicts a second beside native Python; the same outcomes everywhere; memory over a long run
+    Sandbox(sandbox::Args),
     /// Tokens a second and memory of optimizer steps
     Train(train::Args),
 }
@@ -43,6 +46,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Generate(args) => (generate::run(args)?, generate::table),
         What::Plugin(args) => (plugin::run(args)?, plugin::table),
         What::Rollout(args) => (rollout::run(args)?, rollout::table),
+        What::Sandbox(args) => {
+            let (result, holds) = sandbox::run(args)?;
+            print_line(&serde_json::to_string_pretty(&result)?)?;
+            return Ok(if holds { exit::DONE } else { exit::did_not_hold() });
+        }
         What::Train(args) => (train::run(args)?, train::table),
     };
     if args.json {

@@ -19,7 +19,11 @@ fn cache(hub: &Hub) -> Check {
     let folder = hub.cache();
     let shown = folder.display();
     if !folder.exists() {
-        return Check::good("hub cache", format!("{shown} (not there yet)"));
+        let above = folder.ancestors().find(|place| place.exists());
+        return match above.is_none_or(|place| place.is_dir()) {
+            true => Check::good("hub cache", format!("{shown} (not there yet)")),
+            false => Check::broken("hub cache", format!("{shown}: cannot be made there; set HF_HOME")),
+        };
     }
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Check::broken("hub cache", format!("{shown}: is no folder that can be read; set HF_HOME"));

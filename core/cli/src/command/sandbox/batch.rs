@@ -5,18 +5,21 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Map, Value};
 use sipf_plugin::{Limits, Outcome, Program};
 
 use super::{LimitFlags, Row, open};
-use crate::exit;
+use crate::{exit, interrupt};
 
 /// Rows read ahead of the first one that is not written yet.
 const AHEAD: usize = 256;
+/// How often a worker that waits for its turn looks whether to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -80,6 +83,12 @@ struct Desk {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = File::open(&args.input).with_context(|| args.input.display().to_string())?;
+    let same = |path: &PathBuf| path.canonicalize().ok();
+    anyhow::ensure!(
+        same(&args.input) != same(&args.out),
+        "--out {}: is the input itself; write the verdicts somewhere else",
+        args.out.display()
+    );
     let out = File::create(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
     let sandbox = open(args.threads, args.limits.limits())?;
     let desk = Mutex::new(Desk {
@@ -93,12 +102,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bad_lines: 0,
         failed: None,
     });
-    let (written, stop) = (Condvar::new(), AtomicBool::new(false));
+    let (written, stop) = (Condvar::new(), interrupt::flag());
     let sit = || desk.lock().unwrap_or_else(PoisonError::into_inner);
     let next = || {
         let mut desk = sit();
-        while desk.given - desk.written >= AHEAD && desk.failed.is_none() {
-            desk = written.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        while desk.given - desk.written >= AHEAD && desk.failed.is_none() && !stop.load(Ordering::Relaxed) {
+            desk = written.wait_timeout(desk, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         take(&mut desk, args)
     };
@@ -109,16 +118,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         desk.waiting.insert(number, (id, outcome));
         if let Err(error) = put(&mut desk) {
             desk.failed = Some(error.context(format!("--out {}", args.out.display())));
-            stop.store(true, Ordering::Relaxed);
         }
         written.notify_all();
     };
-    sandbox.stream(&stop, &next, &done)?;
+    sandbox.stream(stop, &next, &done)?;
     let mut desk = desk.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = desk.failed {
         return Err(error);
     }
     desk.out.flush().with_context(|| format!("--out {}", args.out.display()))?;
+    if stop.load(Ordering::Relaxed) {
+        exit::eprint_line(&format!("sipf: interrupted; the first {} verdicts are written", desk.written));
+        return Ok(ExitCode::from(exit::INTERRUPTED));
+    }
     report(args.json, desk.written, desk.bad_lines, &desk.counts)?;
     let judged = desk.bad_lines == 0 && !desk.counts.contains_key("host_error");
     Ok(if judged { exit::DONE } else { exit::did_not_hold() })

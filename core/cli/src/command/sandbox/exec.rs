@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn in_words(outcome: &Outcome) -> String {
     let mut lines = Vec::new();
     if !outcome.stdout.is_empty() {
-        lines.push(outcome.stdout.trim_end().to_owned());
+        lines.push(printable(outcome.stdout.trim_end()));
     }
     for (number, test) in outcome.tests.iter().enumerate() {
         let gap = if test.message.is_empty() { "" } else { ": " };
@@ -65,4 +65,16 @@ fn in_words(outcome: &Outcome) -> String {
         outcome.memory_bytes >> 20
     ));
     lines.join("\n")
+}
+
+/// What a program printed, without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && !matches!(c, '\n' | '\t') {
+            true => plain.extend(c.escape_default()),
+            false => plain.push(c),
+        }
+    }
+    plain
 }
