@@ -6,10 +6,20 @@ use super::{program, rows, run, sandbox, texts};
 
 #[test]
 fn every_attack_gets_a_verdict_that_is_right() {
-    let rows = rows(include_str!("../data/sandbox_attacks.jsonl"));
     // A fifth of the default, so that loops end sooner; nothing here is decided by the difference.
-    let fuel = Limits { fuel: 20_000_000_000, ..Limits::default() };
-    let programs: Vec<_> = rows.iter().map(|row| program(row).limits(fuel)).collect();
+    all_accepted(include_str!("../data/sandbox_attacks.jsonl"), 20_000_000_000);
+}
+
+#[test]
+fn attacks_on_the_judge_and_on_the_codec_get_a_verdict_that_is_right() {
+    all_accepted(include_str!("../data/sandbox_codec_attacks.jsonl"), 5_000_000_000);
+}
+
+/// Every row's verdict is one that the row accepts.
+fn all_accepted(text: &str, fuel: u64) {
+    let rows = rows(text);
+    let limits = Limits { fuel, ..Limits::default() };
+    let programs: Vec<_> = rows.iter().map(|row| program(row).limits(limits)).collect();
     let mut wrong = Vec::new();
     for (row, outcome) in rows.iter().zip(run(sandbox(), &programs)) {
         assert_ne!(outcome.verdict, RunVerdict::HostError, "{}: {}", row["id"], outcome.message);
