@@ -16,7 +16,9 @@ fn every_shell_completes_every_command() {
 #[test]
 fn bash_accepts_its_completions() {
     let text = run_well(sipf().args(["completions", "bash"]));
-    let script = format!("{text}\ncomplete -p sipf\n");
-    let listed = run_well(std::process::Command::new("bash").args(["--norc", "-c", &script]));
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("sipf.bash");
+    std::fs::write(&script, format!("{text}\ncomplete -p sipf\n")).unwrap();
+    let listed = run_well(std::process::Command::new("bash").arg("--norc").arg(&script));
     assert!(listed.contains("sipf"), "{listed}");
 }

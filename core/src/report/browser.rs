@@ -157,7 +157,7 @@ mod tests {
         let size: usize = questions().iter().map(|question| question.to_string().len()).sum();
         let all = Questions::within(questions(), size);
         assert_eq!((all.count(), all.total), (100, 100));
-        let some = Questions::within(questions(), size / 4);
+        let some = Questions::within(questions(), size.div_ceil(4));
         let ids: Vec<i64> =
             some.shown.as_array().expect("a list").iter().filter_map(|q| q["id"].as_i64()).collect();
         assert_eq!(some.total, 100);

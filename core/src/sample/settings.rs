@@ -28,7 +28,7 @@ pub enum EquationFilter {
     Off,
     /// Those that would be chosen in a pair; they stay among the samples.
     Chosen,
-    /// All (the authors' scripts for GSM8K).
+    /// All (the authors' scripts for mathematics).
     Both,
 }
 
