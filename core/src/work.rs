@@ -196,12 +196,19 @@ impl Journal {
         Ok((Self { path: path.to_path_buf(), file }, done))
     }
 
-    fn add<T: Serialize>(&mut self, first: usize, units: Vec<Unit<T>>) -> Result<Vec<(usize, Unit<T>)>> {
-        let numbered: Vec<(usize, Unit<T>)> = (first..).zip(units).collect();
-        let mut text = Vec::new();
-        for (number, unit) in &numbered {
-            let line = json!({ "unit": number, "rows": unit.rows, "tokens": unit.tokens });
-            serde_json::to_writer(&mut text, &line)?;
+    /// Writes what a piece gave, and reads it back: a number that went through text may differ from the one before in its
+    /// last bit, and a stage that was stopped has only what it read.
+    fn add<T: Serialize + DeserializeOwned>(
+        &mut self,
+        first: usize,
+        units: Vec<Unit<T>>,
+    ) -> Result<Vec<(usize, Unit<T>)>> {
+        let (mut text, mut numbered) = (Vec::new(), Vec::new());
+        for (number, unit) in (first..).zip(units) {
+            let line = json!({ "unit": number, "rows": unit.rows, "tokens": unit.tokens }).to_string();
+            let read: Line<T> = serde_json::from_str(&line)?;
+            numbered.push((read.unit, read.result));
+            text.extend_from_slice(line.as_bytes());
             text.push(b'\n');
         }
         self.file.write_all(&text).at(&self.path)?;

@@ -190,8 +190,6 @@ impl Shared<'_> {
             ("steps", json!(report.steps)),
             ("rows", json!(report.rows)),
             ("bad_rows", json!(bad.len())),
-            ("loss", json!(report.loss)),
-            ("final_loss", json!(report.final_loss)),
             ("tokens_trained", json!(report.tokens)),
             // Forward and backward: six operations a weight and token.
             ("flops", json!(6.0 * parameters as f64 * report.tokens as f64)),

@@ -153,7 +153,6 @@ impl Shared<'_> {
         let report = train::train(&objective, None, &settings, out, self.stop, &progress)?;
         progress.finish();
         figures.insert("steps".into(), json!(report.steps));
-        figures.insert("loss".into(), json!(report.loss));
         figures.insert("tokens_trained".into(), json!(report.tokens));
         figures.insert("flops".into(), json!(6.0 * parameters as f64 * report.tokens as f64));
         // A training that was finished before left weights in the folder, and none in this process.
