@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 /// The packed component (zstd).
 static PACKED: &[u8] = include_bytes!("../artifact/python.wasm.zst");
 /// SHA-256 of the unpacked component.
-pub const SHA256: &str = "458ba222520a779cd9d99a4b4c3a2101ac5bdde1d854e98795fae852c62611d3";
+pub const SHA256: &str = "ff0eac4dd14ae00cdb39c5f640f7b18458e02a03d29034f705b51355de182b7c";
 /// SHA-256 of the packed component.
-pub const PACKED_SHA256: &str = "909a0dfc27b0f898fd211118a617c44b78fb21f0fe82439363da57509003dfa2";
+pub const PACKED_SHA256: &str = "b5d0b600f17ff4d698a1953e0d9905fd0f2f0d69848165323445762e59a961b3";
 /// SHA-256 of the guest sources that it was built from, one after the other in the order of their paths.
-pub const SOURCES_SHA256: &str = "92fa2ee3f17cd269c09657883bf20ba3607bcf2f7235c619cbab62225326c598";
+pub const SOURCES_SHA256: &str = "af668b30d1aec7077ff02fd33805889ca11429f5ffd7c698baee2c22c3aa1003";
 /// What is inside.
 pub const DESCRIPTION: &str = "CPython 3.14.0 for WASI, componentize-py 0.25.1";
 const MOST: u64 = 128 << 20;

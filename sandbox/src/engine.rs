@@ -53,7 +53,7 @@ fn config() -> Config {
         .epoch_interruption(true)
         .memory_init_cow(true)
         .max_wasm_stack(STACK)
-        .async_stack_size(STACK + (2 << 20)) // must exceed the WebAssembly stack, although nothing here is async
+        .async_stack_size(STACK + (2 << 20)) // calls of plugin modules run on such stacks, for their own sake
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
     config
 }
@@ -73,7 +73,9 @@ fn pool() -> PoolingAllocationConfig {
         .max_core_instance_size(4 << 20)
         .max_core_instances_per_component(60)
         .max_memories_per_component(20)
-        .max_tables_per_component(40);
+        .max_tables_per_component(40)
+        .max_tables_per_module(4)
+        .total_stacks(slots() as u32);
     pool
 }
 

@@ -1,27 +1,26 @@
 //! A core WebAssembly module without imports: the WASM form of a plugin.
 //!
-//! The module can compute and nothing else: it has no clock, no files, no network, no randomness. Every call runs in
-//! a fresh instance with a deadline and a memory limit; a trap costs that instance only.
+//! The module can compute and nothing else: it has no clock, no files, no network, no randomness. It shares the
+//! engine, its pool of instances and its kinds of limit with the interpreter: every call runs in a fresh instance, on
+//! its own budget of fuel and memory, as one of the engine's turns. A trap costs that instance only.
 
-use std::sync::OnceLock;
+use std::pin::pin;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sipf_plugin::call::Status;
-use wasmtime::{
-    Config, Engine, InstancePre, Linker, Memory, Module, Store, StoreLimits, StoreLimitsBuilder, Trap,
-    TypedFunc,
-};
+use wasmtime::{Engine, InstancePre, Linker, Module, Store, Trap, TypedFunc, UpdateDeadline};
 
-/// How long one call may take.
-pub const DEADLINE: Duration = Duration::from_secs(5);
-/// How much memory an instance may have, in bytes.
-pub const MEMORY: usize = 256 << 20;
+use crate::engine::{Permit, engine};
+use crate::limits::{CPU_SECONDS, MEMORY, MODULE_FUEL, Memory};
+
 /// The largest reply that is copied out, in bytes.
 pub const MAX_REPLY: usize = 64 << 20;
-/// How often deadlines are looked at.
-const TICK: Duration = Duration::from_millis(10);
 /// Size of the reply block: two 32-bit words, pointer and length.
 const BUFFER: u32 = 8;
+/// Fuel to say what a panic said, on top of the call's.
+const LAST_WORDS: u64 = 100_000_000;
 
 /// Why a module was refused or a call failed: one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,11 +33,17 @@ impl GuestError {
     }
 }
 
+/// What a store holds for its instance: its memory, and the CPU time at which the net catches it.
+struct State {
+    memory: Memory,
+    until: Duration,
+}
+
 /// A compiled module that can be called from several threads at once.
 #[derive(Clone)]
 pub struct GuestModule {
     engine: Engine,
-    instance: InstancePre<StoreLimits>,
+    instance: InstancePre<State>,
 }
 
 impl GuestModule {
@@ -47,8 +52,8 @@ impl GuestModule {
     /// # Errors
     /// Says which import or function is at fault.
     pub fn load(bytes: &[u8]) -> Result<Self, GuestError> {
-        let engine = engine()?;
-        let module = Module::new(&engine, bytes)
+        let engine = engine().map_err(|error| GuestError::new(error.to_string()))?;
+        let module = Module::new(engine, bytes)
             .map_err(|error| GuestError::new(format!("is no WebAssembly module: {}", first_line(&error))))?;
         if let Some(import) = module.imports().next() {
             return Err(GuestError::new(format!(
@@ -57,13 +62,13 @@ impl GuestModule {
                 import.name()
             )));
         }
-        let instance = Linker::new(&engine)
+        let instance = Linker::new(engine)
             .instantiate_pre(&module)
             .map_err(|error| GuestError::new(first_line(&error)))?;
-        let guest = Self { engine, instance };
+        let guest = Self { engine: engine.clone(), instance };
+        let _turn = turn();
         let mut call = guest.enter()?;
-        let abi = call.function::<(), u32>("sipf_abi")?;
-        let version = abi.call(&mut call.store, ()).map_err(|error| trapped(&error))?;
+        let version = call.ask::<(), u32>("sipf_abi", ())?;
         if version != sipf_plugin::abi::VERSION {
             return Err(GuestError::new(format!(
                 "speaks plugin ABI {version}, this sipf speaks {}: rebuild it",
@@ -76,42 +81,49 @@ impl GuestModule {
     /// One request: the status that `sipf_call` returned, and the reply.
     ///
     /// # Errors
-    /// When the module traps, runs out of time or memory, or breaks the ABI.
+    /// When the module traps, runs out of fuel or memory, or breaks the ABI.
     pub fn call(&self, request: &[u8]) -> Result<(i32, Vec<u8>), GuestError> {
+        let _turn = turn();
         let mut call = self.enter()?;
-        let alloc = call.function::<u32, u32>("sipf_alloc")?;
-        let ask = call.function::<(u32, u32, u32), i32>("sipf_call")?;
         call.function::<(u32, u32), ()>("sipf_free")?;
         let length =
             u32::try_from(request.len()).map_err(|_| GuestError::new("the request is over 4 GiB"))?;
-        let store = &mut call.store;
-        let place = alloc.call(&mut *store, length).map_err(|error| trapped(&error))?;
-        let buffer = alloc.call(&mut *store, BUFFER).map_err(|error| trapped(&error))?;
+        let place = call.ask::<u32, u32>("sipf_alloc", length)?;
+        let buffer = call.ask::<u32, u32>("sipf_alloc", BUFFER)?;
         let outside = |_| GuestError::new("broke the ABI: `sipf_alloc` gave a block outside its memory");
-        call.memory.write(&mut *store, place as usize, request).map_err(outside)?;
-        let status = match ask.call(&mut *store, (place, length, buffer)) {
+        call.memory.write(&mut call.store, place as usize, request).map_err(outside)?;
+        let answer = call.function::<(u32, u32, u32), i32>("sipf_call")?;
+        let status = match at_once(answer.call_async(&mut call.store, (place, length, buffer))) {
             Ok(status) => status,
             Err(error) => match call.panic_text(&error, buffer) {
                 Some(text) => return Ok((Status::Panicked as i32, text)),
-                None => return Err(trapped(&error)),
+                None => return Err(call.trapped(&error)),
             },
         };
+        if call.store.data().memory.denied {
+            return Err(too_large());
+        }
         // The instance is thrown away with all its blocks, so nothing is given back one by one.
         Ok((status, call.block(buffer)?.to_vec()))
     }
 
     fn enter(&self) -> Result<Call, GuestError> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(MEMORY)
-            .memories(1)
-            .tables(4)
-            .table_elements(100_000)
-            .trap_on_grow_failure(true)
-            .build();
-        let mut store = Store::new(&self.engine, limits);
-        store.limiter(|limits| limits);
-        store.set_epoch_deadline((DEADLINE.as_millis() / TICK.as_millis()) as u64);
-        let instance = self.instance.instantiate(&mut store).map_err(|error| trapped(&error))?;
+        let state = State {
+            memory: Memory::new(MEMORY),
+            until: crate::cputime::now() + Duration::from_secs(CPU_SECONDS),
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.epoch_deadline_callback(|context| {
+            Ok(match crate::cputime::now() > context.data().until {
+                true => UpdateDeadline::Interrupt,
+                false => UpdateDeadline::Continue(1),
+            })
+        });
+        store.set_epoch_deadline(1);
+        store.set_fuel(MODULE_FUEL).map_err(|error| GuestError::new(first_line(&error)))?;
+        let instance = at_once(self.instance.instantiate_async(&mut store))
+            .map_err(|error| trapped(&error, store.data().memory.denied))?;
         let memory = instance
             .get_memory(&mut store, "memory")
             .ok_or_else(|| GuestError::new("exports no memory named `memory`"))?;
@@ -119,10 +131,24 @@ impl GuestModule {
     }
 }
 
+/// One of the engine's turns.
+fn turn() -> Option<Permit> {
+    Permit::wait(&AtomicBool::new(false))
+}
+
+/// Runs a call on a stack of the engine's pool, so that the caller's own, of whatever size, is never the limit. A
+/// module has nothing to wait for: the first look finds the result.
+fn at_once<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(wasmtime::Error::msg("waits for something, and there is nothing to wait for")),
+    }
+}
+
 struct Call {
-    store: Store<StoreLimits>,
+    store: Store<State>,
     instance: wasmtime::Instance,
-    memory: Memory,
+    memory: wasmtime::Memory,
 }
 
 impl Call {
@@ -148,8 +174,19 @@ impl Call {
         if !matches!(error.downcast_ref::<Trap>(), Some(Trap::UnreachableCodeReached)) {
             return None;
         }
-        self.function::<u32, ()>("sipf_panic").ok()?.call(&mut self.store, buffer).ok()?;
+        let words = self.function::<u32, ()>("sipf_panic").ok()?;
+        self.store.set_fuel(LAST_WORDS).ok()?;
+        at_once(words.call_async(&mut self.store, buffer)).ok()?;
         self.block(buffer).ok().filter(|text| !text.is_empty()).map(<[u8]>::to_vec)
+    }
+
+    fn ask<P, R>(&mut self, name: &str, asked: P) -> Result<R, GuestError>
+    where
+        P: wasmtime::WasmParams + Sync,
+        R: wasmtime::WasmResults + Sync,
+    {
+        let function = self.function::<P, R>(name)?;
+        at_once(function.call_async(&mut self.store, asked)).map_err(|error| self.trapped(&error))
     }
 
     fn function<P, R>(&mut self, name: &str) -> Result<TypedFunc<P, R>, GuestError>
@@ -163,48 +200,32 @@ impl Call {
             ))
         })
     }
+
+    fn trapped(&self, error: &wasmtime::Error) -> GuestError {
+        trapped(error, self.store.data().memory.denied)
+    }
 }
 
-fn trapped(error: &wasmtime::Error) -> GuestError {
+fn too_large() -> GuestError {
+    GuestError::new(format!("wanted more than {} MiB of memory", MEMORY >> 20))
+}
+
+fn trapped(error: &wasmtime::Error, denied: bool) -> GuestError {
+    if denied || format!("{error:?}").contains("memory minimum size") {
+        return too_large();
+    }
     GuestError::new(match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => format!("ran longer than {} s and was stopped", DEADLINE.as_secs()),
+        Some(Trap::OutOfFuel) => format!("used up its {MODULE_FUEL} units of fuel: does it loop for ever?"),
+        Some(Trap::Interrupt) => format!("took {CPU_SECONDS} s of CPU time and was stopped"),
         Some(Trap::StackOverflow) => "overflowed its stack".to_owned(),
         Some(Trap::UnreachableCodeReached) => {
             "panicked, or gave up, without a word (it has no `sipf_panic`)".to_owned()
         }
         Some(trap) => format!("trapped: {trap}"),
-        None if format!("{error:?}").contains("growing memory")
-            || format!("{error:?}").contains("memory minimum size") =>
-        {
-            format!("wanted more than {} MiB of memory", MEMORY >> 20)
-        }
         None => first_line(error),
     })
 }
 
 fn first_line(error: &wasmtime::Error) -> String {
     format!("{error:#}").lines().next().unwrap_or_default().to_owned()
-}
-
-/// One engine for all modules; a thread moves its epoch.
-fn engine() -> Result<Engine, GuestError> {
-    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
-    let made = ENGINE.get_or_init(|| {
-        let mut config = Config::new();
-        config.epoch_interruption(true).max_wasm_stack(1 << 20);
-        let engine = Engine::new(&config).map_err(|error| first_line(&error))?;
-        let weak = engine.weak();
-        std::thread::Builder::new()
-            .name("sipf-epoch".into())
-            .spawn(move || {
-                while let Some(engine) = weak.upgrade() {
-                    engine.increment_epoch();
-                    drop(engine);
-                    std::thread::sleep(TICK);
-                }
-            })
-            .map_err(|error| error.to_string())?;
-        Ok(engine)
-    });
-    made.clone().map_err(GuestError::new)
 }

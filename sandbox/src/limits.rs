@@ -6,6 +6,10 @@ use wasmtime::ResourceLimiter;
 /// Default fuel of a program, and again of the tests: about 12 s of CPU here. 3.1e10 is one native CPU second; the
 /// largest reference of MBPP (task 123) needs 8.5e10.
 pub const FUEL: u64 = 100_000_000_000;
+/// Fuel of one call of a task that is a Python file: about 5 s of CPU.
+pub const TASK_FUEL: u64 = 40_000_000_000;
+/// Fuel of one call of a plugin that is a WASM module: about 5 s of CPU, for its instructions take less than an interpreter's.
+pub const MODULE_FUEL: u64 = 10_000_000_000;
 /// Default linear memory of a program, in bytes. The interpreter itself has 28 MiB.
 pub const MEMORY: u64 = 256 << 20;
 /// Most linear memory that can be asked for, in bytes: the size of a pool slot.

@@ -9,11 +9,10 @@ use crate::engine::{Kept, Permit, engine};
 use crate::error::{Error, Result};
 use crate::guest::MAX_REPLY;
 use crate::instance::{Factory, Instance};
+use crate::limits::TASK_FUEL;
 use crate::outcome::of_stop;
 use crate::{cache, limits};
 
-/// Fuel of one call: about 5 s of CPU.
-pub const CALL_FUEL: u64 = 40_000_000_000;
 /// How many calls an instance answers before it is replaced.
 const CALLS: u32 = 1024;
 /// The ABI's status for a call that failed.
@@ -38,7 +37,7 @@ impl PythonTask {
         let task = Self {
             factory: Factory::new(engine, &component)?,
             source: source.to_owned(),
-            limits: limits::resolved(Limits { fuel: CALL_FUEL, ..Limits::default() }, Limits::default()),
+            limits: limits::resolved(Limits { fuel: TASK_FUEL, ..Limits::default() }, Limits::default()),
             idle: Mutex::default(),
         };
         let instance = on_worker(|| task.fresh())??;

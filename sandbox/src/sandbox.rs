@@ -164,6 +164,7 @@ impl Sandbox {
         let limits = limits::resolved(program.limits, self.limits);
         match self.court.verdict(program, &limits, interrupt) {
             Ok(outcome) => outcome.map(Ok),
+            Err(_) if interrupt.load(Ordering::Relaxed) => None,
             Err(error) => Some(Ok(Outcome { message: error.to_string(), ..Outcome::default() })),
         }
     }

@@ -78,6 +78,8 @@ impl Side {
 #[derive(Deserialize)]
 pub(crate) struct Report {
     tests: Vec<(String, String)>,
+    /// Whether setup or tests may have changed a module of the judge's.
+    soiled: bool,
     counters: Counters,
 }
 
@@ -134,6 +136,15 @@ impl Court {
         Ok(Some(measured(judged.outcome(death, program.tests.len()), &side.instance)))
     }
 
+    /// A judge that has judged nothing yet. The guest's runtime draws the keys of its hash tables from the system's
+    /// random numbers in the first call of its life; that call is made here, so that no test sees fewer of them than
+    /// the next one.
+    fn woken(&self, limits: &Limits, interrupt: &Arc<AtomicBool>) -> Result<Judge> {
+        let mut instance = self.factory.instance(limits, interrupt)?;
+        instance.python.call_check(&mut instance.store, "", &[], &[])?;
+        Ok(Judge { instance, given: 0 })
+    }
+
     /// Runs the tests of `program` against whatever stands behind the door.
     pub(crate) fn judge(
         &self,
@@ -146,7 +157,7 @@ impl Court {
         let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut judge = match waiting {
             Some((judge, _)) => judge,
-            None => Judge { instance: self.factory.instance(&limits, interrupt)?, given: 0 },
+            None => self.woken(&limits, interrupt)?,
         };
         judge.instance.renew(limits.fuel, interrupt)?;
         let mut door = door;
@@ -164,7 +175,8 @@ impl Court {
             Ok(text) => {
                 let report: Option<Report> = serde_json::from_str(&text).ok();
                 let calm = report.as_ref().is_some_and(|report| {
-                    !report.tests.iter().any(|(class, _)| class == "tampering" || class == "memory_limit")
+                    let harmed = |(class, _): &(String, _)| class == "tampering" || class == "memory_limit";
+                    !report.soiled && !report.tests.iter().any(harmed)
                 });
                 let small = judge.instance.store.data().memory.peak <= JUDGE_MEMORY;
                 if calm

@@ -1,17 +1,24 @@
 //! `sipf sandbox`: exit statuses, JSON, order, bad lines.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sipf_tests::{Ran, run, sipf};
 
-fn sandbox(arguments: &[&str]) -> Ran {
+fn command(arguments: &[&str]) -> Command {
     let mut command = sipf();
     // The tests' own cache folder, which `sipf` does not hand on.
     if let Some(folder) = sipf_sandbox::folder() {
         command.env("SIPF_CACHE_DIR", folder);
     }
-    run(command.arg("sandbox").args(arguments))
+    command.arg("sandbox").args(arguments);
+    command
+}
+
+fn sandbox(arguments: &[&str]) -> Ran {
+    run(&mut command(arguments))
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> String {
@@ -86,6 +93,46 @@ fn batch_keeps_the_order_and_names_bad_lines() {
     );
     assert!(ran.stdout.contains("3 programs") && ran.stdout.contains("2 bad lines"), "{}", ran.stdout);
     assert_eq!(sandbox(&["batch", "none.jsonl", "--out", out]).status, Some(2));
+}
+
+#[test]
+fn a_batch_that_was_killed_goes_on_and_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let spin = "def f(x):\n    for i in range(300000): pass\n    return x\n";
+    let mut lines: Vec<String> = (0..60)
+        .map(|n| json!({"id": n, "program": spin, "tests": [format!("assert f({n}) == {}", n % 5)], "names": ["f"]}).to_string())
+        .collect();
+    lines.insert(7, "no JSON".into());
+    let rows = write(folder.path(), "rows.jsonl", &lines.join("\n"));
+    let whole = folder.path().join("whole.jsonl");
+    let straight = sandbox(&["batch", &rows, "--out", whole.to_str().unwrap(), "--json"]);
+
+    let out = folder.path().join("out.jsonl");
+    let arguments = ["batch", &rows, "--out", out.to_str().unwrap(), "--json"];
+    let left = |folder: &Path| {
+        std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|end| end == "part"))
+    };
+    let mut killed = command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        let written = left(folder.path()).and_then(|part| std::fs::read_to_string(part).ok());
+        if written.is_some_and(|rows| rows.lines().count() >= 10) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(!out.exists() && left(folder.path()).is_some(), "killed too early or too late");
+
+    let ran = sandbox(&arguments);
+    assert!(ran.stderr.contains("goes on after "), "{}", ran.stderr);
+    assert_eq!(ran.stdout, straight.stdout);
+    assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(&whole).unwrap());
+    assert_eq!(left(folder.path()), None);
 }
 
 #[test]

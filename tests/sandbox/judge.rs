@@ -2,7 +2,7 @@
 
 use sipf_plugin::{Program, RunVerdict};
 
-use super::{asked, one, verdict};
+use super::{asked, on, one, run, verdict};
 
 #[test]
 fn builtins_and_modules_of_a_test_are_the_judges_own() {
@@ -133,4 +133,38 @@ fn an_annotation_without_its_import_is_an_error_as_before_python_3_14() {
         verdict("from typing import List\ndef f(x: List[int]): return x", "assert f(1) == 1"),
         RunVerdict::Passed
     );
+}
+
+#[test]
+fn what_a_test_does_to_a_module_is_gone_in_the_next_verdict() {
+    for altering in [
+        "import math; math.pi = 3",
+        "import string; setattr(string, 'digits', '')",
+        "import sys; sys.modules['json'] = None",
+        "import os; os.environ['HOME'] = 'x'",
+        "import calendar; calendar.setfirstweekday(6)",
+        "def g():\n    import random as r\n    r.random = lambda: 2\ng()",
+    ] {
+        let looks = "import math, string, os, calendar, random, json\n\
+                     assert math.pi > 3.1 and string.digits and 'HOME' not in os.environ\n\
+                     assert calendar.firstweekday() == 0 and random.random() < 1 and json.dumps(1)";
+        let (first, next) = (asked("def f(x): return x", altering), asked("def f(x): return x", looks));
+        let verdicts: Vec<_> = run(&on(1), &[first, next]).iter().map(|outcome| outcome.verdict).collect();
+        assert_eq!(verdicts, [RunVerdict::Passed; 2], "{altering}");
+    }
+}
+
+#[test]
+fn a_test_draws_the_same_random_bytes_whatever_its_judge_has_judged_before() {
+    let test =
+        "import os, uuid, random\nassert f(1) == (os.urandom(8).hex(), str(uuid.uuid4()), random.random())";
+    let programs = vec![asked("def f(x): return x", test); 4];
+    let told: Vec<_> =
+        run(&on(1), &programs).iter().map(|outcome| outcome.explanation().unwrap().to_owned()).collect();
+    assert!(told.iter().all(|text| *text == told[0]), "{told:?}");
+    let drawn = "import os\nraise ValueError(os.urandom(8).hex())";
+    let programs = vec![asked("def f(x): return x", drawn); 4];
+    let told: Vec<_> =
+        run(&on(1), &programs).iter().map(|outcome| outcome.explanation().unwrap().to_owned()).collect();
+    assert!(told.iter().all(|text| *text == told[0]), "{told:?}");
 }

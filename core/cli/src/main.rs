@@ -7,6 +7,7 @@ mod interrupt;
 mod open;
 mod recipe;
 mod requirements;
+mod rows_out;
 mod settings;
 mod source;
 mod stage;

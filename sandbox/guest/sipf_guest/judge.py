@@ -58,9 +58,10 @@ class _Check:
         self.setup = _compiled(setup, "setup.py") if setup else None
         self.tests = [_compiled(test, "test.py") for test in tests]
         reads, writes = set(), set()
+        self.soiled = False
         for code, _ in self.tests + ([self.setup] if setup else []):
             if code is not None:
-                names_of.of(code, reads, writes)
+                self.soiled |= names_of.of(code, reads, writes)
         # Builtins and modules are the judge's own, or a program could define abs, set or math and so decide
         # an assertion. A name of the program's that was not declared is taken only without declarations, or
         # when it is a public object of the standard library by the same name.
@@ -233,12 +234,13 @@ def _as_before():
 
 
 def check(setup, tests, names):
-    """How each test ended, and the counters."""
+    """How each test ended, the counters, and whether this judge may judge again: not when a test may have changed it."""
     _as_before()
-    out = _Check(setup, tests, names).run()
+    this = _Check(setup, tests, names)
+    out = this.run()
     session = remote.session
     if session.tampered is not None:  # sticky: a test cannot swallow it
         out = [["tampering", session.tampered]] * len(tests)
     counters = {k: getattr(session, k) for k in ("remotes", "delegated", "lossy", "unsupported")}
     remote.session = remote.Session(False)
-    return own.dumps({"tests": out, "counters": counters})
+    return own.dumps({"tests": out, "counters": counters, "soiled": this.soiled})

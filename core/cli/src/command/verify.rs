@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -16,6 +16,7 @@ use sipf_core::progress::Progress;
 use sipf_core::verify::{Judged, Verifier};
 use sipf_plugin::{Problem, RunVerdict, Split};
 
+use crate::rows_out::RowsOut;
 use crate::{exit, open};
 
 /// Lines judged together: programs run side by side, results are written in input order.
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut session = Session {
         verifier: &verifier,
         progress: Progress::new("verify", None, "completions"),
-        out: args.out.as_deref().map(Out::create).transpose()?,
+        out: args.out.as_deref().map(begun).transpose()?,
         tally: Tally { task: card.name, rule, ..Tally::default() },
     };
     match &args.completions {
@@ -194,7 +195,7 @@ fn read(line: &[u8], problems: &Lookup<'_>) -> anyhow::Result<(String, Problem, 
 struct Session<'a> {
     verifier: &'a Verifier,
     progress: Progress,
-    out: Option<Out>,
+    out: Option<RowsOut>,
     tally: Tally,
 }
 
@@ -274,43 +275,7 @@ impl Tally {
     }
 }
 
-/// Verdicts on their way to a file, which appears when all are there; a device or pipe is written at once.
-enum Out {
-    File(BufWriter<tempfile::NamedTempFile>, PathBuf),
-    Device(BufWriter<File>),
-}
-
-impl Out {
-    fn create(path: &Path) -> anyhow::Result<Self> {
-        let say = || format!("--out {}", path.display());
-        if path.exists() && !path.is_file() {
-            return Ok(Self::Device(BufWriter::new(File::create(path).with_context(say)?)));
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        // As any new file; temporary ones are for their owner alone otherwise.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let staged = builder.tempfile_in(folder).with_context(say)?;
-        Ok(Self::File(BufWriter::new(staged), path.to_owned()))
-    }
-
-    fn write(&mut self, line: &Line<'_>) -> anyhow::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        match self {
-            Self::File(file, path) => file.write_all(&text).with_context(|| path.display().to_string()),
-            Self::Device(file) => file.write_all(&text).context("--out"),
-        }
-    }
-
-    fn finish(self) -> anyhow::Result<()> {
-        match self {
-            Self::File(file, path) => {
-                let staged = file.into_inner().map_err(|error| error.into_error()).context("--out")?;
-                staged.persist(&path).map(drop).with_context(|| format!("--out {}", path.display()))
-            }
-            Self::Device(mut file) => file.flush().context("--out"),
-        }
-    }
+/// The output, from its first row: a check that was stopped starts again.
+fn begun(path: &Path) -> anyhow::Result<RowsOut> {
+    RowsOut::open(path, None, |_| Ok(()))
 }

@@ -1,8 +1,9 @@
-//! `sipf sandbox batch`: a file of programs, judged side by side, written in input order in bounded memory.
+//! `sipf sandbox batch`: a file of programs, judged side by side, written in input order in bounded memory. Stopped
+//! and given again, it goes on.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use sipf_plugin::{Limits, Outcome, Program};
 
 use super::{LimitFlags, Row, open};
+use crate::rows_out::RowsOut;
 use crate::{exit, interrupt};
 
 /// Rows read ahead of the first one that is not written yet.
@@ -72,10 +74,12 @@ fn parse(line: &[u8]) -> Result<(Value, Program), String> {
 struct Desk {
     lines: std::io::Split<BufReader<File>>,
     line: usize,
+    /// Good lines whose verdicts an earlier try has written, and which are still to be passed over.
+    earlier: usize,
     given: usize,
     written: usize,
     waiting: BTreeMap<usize, (Value, Outcome)>,
-    out: BufWriter<File>,
+    out: RowsOut,
     counts: BTreeMap<String, usize>,
     bad_lines: usize,
     failed: Option<anyhow::Error>,
@@ -89,16 +93,28 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "--out {}: is the input itself; write the verdicts somewhere else",
         args.out.display()
     );
-    let out = File::create(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+    let mut counts = BTreeMap::from([("passed".to_owned(), 0)]);
+    let mut earlier = 0;
+    let out = RowsOut::open(&args.out, key(args)?.as_deref(), |row| {
+        let row: Map<String, Value> = serde_json::from_str(row)?;
+        let verdict = row.get("verdict").and_then(Value::as_str).context("a row without a verdict")?;
+        *counts.entry(verdict.to_owned()).or_default() += 1;
+        earlier += 1;
+        Ok(())
+    })?;
+    if earlier > 0 {
+        exit::eprint_line(&format!("sandbox: goes on after {earlier} verdicts"));
+    }
     let sandbox = open(args.threads, args.limits.limits())?;
     let desk = Mutex::new(Desk {
         lines: BufReader::new(input).split(b'\n'),
         line: 0,
-        given: 0,
-        written: 0,
+        earlier,
+        given: earlier,
+        written: earlier,
         waiting: BTreeMap::new(),
-        out: BufWriter::new(out),
-        counts: BTreeMap::from([("passed".to_owned(), 0)]),
+        out,
+        counts,
         bad_lines: 0,
         failed: None,
     });
@@ -117,7 +133,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             outcome.unwrap_or_else(|error| Outcome { message: error.to_string(), ..Outcome::default() });
         desk.waiting.insert(number, (id, outcome));
         if let Err(error) = put(&mut desk) {
-            desk.failed = Some(error.context(format!("--out {}", args.out.display())));
+            desk.failed = Some(error);
         }
         written.notify_all();
     };
@@ -126,14 +142,35 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(error) = desk.failed {
         return Err(error);
     }
-    desk.out.flush().with_context(|| format!("--out {}", args.out.display()))?;
     if stop.load(Ordering::Relaxed) {
-        exit::eprint_line(&format!("sipf: interrupted; the first {} verdicts are written", desk.written));
+        desk.out.flush()?;
+        exit::eprint_line(&format!(
+            "sipf: interrupted; the first {} verdicts stand in {}, and the same command goes on after them",
+            desk.written,
+            desk.out.place().display()
+        ));
         return Ok(ExitCode::from(exit::INTERRUPTED));
     }
+    desk.out.finish()?;
     report(args.json, desk.written, desk.bad_lines, &desk.counts)?;
     let judged = desk.bad_lines == 0 && !desk.counts.contains_key("host_error");
     Ok(if judged { exit::DONE } else { exit::did_not_hold() })
+}
+
+/// What the verdicts are made from: the rows, the limits, the interpreter and this program. What cannot be read twice
+/// has no key.
+fn key(args: &Args) -> anyhow::Result<Option<String>> {
+    if !args.input.is_file() {
+        return Ok(None);
+    }
+    let rows = sipf_core::run_dir::hash_file(&args.input)?;
+    let made_from = [
+        rows,
+        serde_json::to_string(&args.limits.limits())?,
+        sipf_sandbox::SHA256.to_owned(),
+        env!("CARGO_PKG_VERSION").to_owned(),
+    ];
+    Ok(Some(sipf_core::run_dir::hash_rows(&made_from)?[..16].to_owned()))
 }
 
 /// The next good line; bad ones are named and counted.
@@ -153,6 +190,7 @@ fn take(desk: &mut MutexGuard<'_, Desk>, args: &Args) -> Option<((usize, Value),
             }
         };
         match parsed {
+            Ok(_) if desk.earlier > 0 => desk.earlier -= 1,
             Ok((id, program)) => {
                 desk.given += 1;
                 return Some(((desk.given - 1, id), program));
@@ -169,9 +207,8 @@ fn take(desk: &mut MutexGuard<'_, Desk>, args: &Args) -> Option<((usize, Value),
 fn put(desk: &mut MutexGuard<'_, Desk>) -> anyhow::Result<()> {
     loop {
         let turn = desk.written;
-        let Some((id, outcome)) = desk.waiting.remove(&turn) else { return Ok(()) };
-        serde_json::to_writer(&mut desk.out, &Row::new(&id, &outcome))?;
-        desk.out.write_all(b"\n")?;
+        let Some((id, outcome)) = desk.waiting.remove(&turn) else { return desk.out.flush() };
+        desk.out.write(&Row::new(&id, &outcome))?;
         desk.written += 1;
         *desk.counts.entry(outcome.verdict.name().to_owned()).or_default() += 1;
     }
