@@ -56,30 +56,32 @@ impl Linear {
 
     /// `[N, in]` -> `[N, out]`.
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let mut out = match &self.panels {
+        let Some(lora) = &self.lora else { return self.plain(x) };
+        let down = ops::linear(&self.dropped(lora, x, pass)?, &lora.a, true)?;
+        let frozen = !self.trainable && !self.bias_trainable;
+        if frozen && self.panels.is_none() && ops::on_kernels(x) {
+            let bias = self.bias.as_ref();
+            return Ok(ops::adapted_linear(x, &self.weight, bias, &down, &lora.b, lora.scaling)?);
+        }
+        Ok((self.plain(x)? + (ops::linear(&down, &lora.b, true)? * lora.scaling)?)?)
+    }
+
+    fn plain(&self, x: &Tensor) -> Result<Tensor> {
+        let out = match &self.panels {
             Some(panels) => ops::linear_packed(x, panels)?,
             None => ops::linear(x, &self.weight, self.trainable)?,
         };
-        if let Some(bias) = &self.bias {
-            out = ops::add_bias(&out, bias, self.bias_trainable)?;
-        }
-        match &self.lora {
-            Some(lora) => Ok((out + self.adapted(lora, x, pass)?)?),
-            None => Ok(out),
-        }
+        Ok(match &self.bias {
+            Some(bias) => ops::add_bias(&out, bias, self.bias_trainable)?,
+            None => out,
+        })
     }
 
-    fn adapted(&self, lora: &LoraPart, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = match pass.dropout.filter(|_| lora.dropout > 0.0) {
-            Some(key) => {
-                let name =
-                    StreamName { seed: key, stage: "dropout", problem: &self.name, ..StreamName::default() };
-                ops::dropout(x, lora.dropout, name.key())?
-            }
-            None => x.clone(),
-        };
-        let down = ops::linear(&x, &lora.a, true)?;
-        Ok((ops::linear(&down, &lora.b, true)? * lora.scaling)?)
+    /// What the adapter reads.
+    fn dropped(&self, lora: &LoraPart, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let Some(key) = pass.dropout.filter(|_| lora.dropout > 0.0) else { return Ok(x.clone()) };
+        let name = StreamName { seed: key, stage: "dropout", problem: &self.name, ..StreamName::default() };
+        Ok(ops::dropout(x, lora.dropout, name.key())?)
     }
 }
 

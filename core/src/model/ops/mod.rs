@@ -3,6 +3,7 @@
 //!
 //! Inputs are made contiguous where they are not. Frozen weights get no gradient.
 
+mod adapted;
 mod attend;
 mod dropout;
 mod gate;
@@ -12,6 +13,7 @@ mod rotary;
 
 use candle_core::{CpuStorage, DType, Layout, Storage, Tensor, bail};
 
+pub use adapted::adapted_linear;
 pub use attend::attend;
 pub use dropout::dropout;
 pub use gate::{activate, gated};
@@ -22,7 +24,7 @@ pub use rotary::rotary;
 type CandleResult<T> = candle_core::Result<T>;
 
 /// Whether the kernels serve this tensor.
-fn on_kernels(x: &Tensor) -> bool {
+pub fn on_kernels(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
