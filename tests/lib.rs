@@ -120,3 +120,8 @@ pub fn data() -> Option<PathBuf> {
 pub fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
+
+/// How often a test of interruptions kills: `SIPF_TEST_KILLS`, else twice.
+pub fn kills() -> usize {
+    std::env::var("SIPF_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(2)
+}

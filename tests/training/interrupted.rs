@@ -6,13 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sipf_tests::{run, run_well, skipped};
+use sipf_tests::{kills, run, run_well, skipped};
 
 use super::{assert_same_files, files, metrics, pairs, sft_rows, train, train_from};
-
-fn kills() -> usize {
-    std::env::var("SIPF_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(2)
-}
 
 fn start(mut command: Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
