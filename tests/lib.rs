@@ -103,6 +103,22 @@ pub fn run_well(command: &mut Command) -> String {
     ran.stdout
 }
 
+/// The command with a limit on the size of files (in blocks of 512 bytes), which fails writes as a full disk does.
+#[cfg(unix)]
+pub fn with_little_space(command: &Command, blocks: usize) -> Command {
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"")).arg("sh");
+    limited.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited.stdin(Stdio::null());
+    limited
+}
+
 /// The folder of real data sets: `SIPF_DATA`, else `../shared/data` beside the workspace. `None` says that the
 /// caller skips, and why.
 pub fn data() -> Option<PathBuf> {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sipf_tests::{run, run_well, sipf, workspace};
+use sipf_tests::{run, run_well, sipf, skipped, with_little_space, workspace};
 
 fn rows(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
@@ -174,4 +174,33 @@ fn a_stage_that_cannot_start_says_what_to_do() {
     ends("simulate --task arith --simulator tiny-strong", "line 1: missing field `problem`");
     ends("align pairs", "--scores SCORES.jsonl");
     ends("align pairs --pair-policy best", "outcome_and_margin, margin_only, outcome");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stage_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // A bundled model would itself be written to disk.
+    let rows = workspace().join("tests/fixtures/rows/sft.jsonl");
+    let sft = "sft --model tiny --max-steps 1 --out".split(' ');
+    run_well(sipf().args(sft).arg(at("model")).arg("--data").arg(rows));
+    let sample = |out: &str| {
+        let mut command = sipf();
+        command.args("sample --task arith --limit 20 --max-attempts 4 --max-tokens 64 --model".split(' '));
+        command.arg(at("model")).arg("--out").arg(at(out));
+        command
+    };
+    let full = run(&mut with_little_space(&sample("parts.jsonl"), 4));
+    if full.status == Some(0) {
+        return skipped("this shell does not limit the size of files");
+    }
+    assert_eq!(full.status, Some(1), "{}", full.stderr);
+    for said in ["ended early", "same command", "parts.jsonl.journal: File too large"] {
+        assert_eq!(full.stderr.matches(said).count(), 1, "{said}: {}", full.stderr);
+    }
+    assert!(!at("parts.jsonl").exists());
+    run_well(&mut sample("parts.jsonl"));
+    run_well(&mut sample("whole.jsonl"));
+    assert!(std::fs::read(at("parts.jsonl")).unwrap() == std::fs::read(at("whole.jsonl")).unwrap());
 }

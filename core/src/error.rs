@@ -1,4 +1,7 @@
 //! The one error of this crate. Messages name the file, row, tensor or setting, and carry the values.
+//!
+//! A message holds its cause, and then the cause is no `source()`: a chain of causes says everything once. The exception is
+//! [`Error::EndedEarly`], whose cause is its source and stands in no message.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +10,12 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file holds something else than it should.
     #[error("{}: {message}", path.display())]
@@ -33,14 +36,14 @@ pub enum Error {
         message: String,
     },
     /// A task, reward model or sandbox said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Plugin(#[from] sipf_plugin::Error),
     /// A tensor operation failed: shapes and types are in the message.
     #[error("tensor operation: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
     /// JSON could not be read or written.
     #[error("JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// A setting, model or data set is unusable.
     #[error("{0}")]
     Unusable(String),
@@ -57,6 +60,18 @@ pub enum Error {
     /// The user asked to stop; what was finished is kept.
     #[error("interrupted; give the same command again to go on")]
     Interrupted,
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(error)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
 }
 
 /// Result with this crate's error.
@@ -107,6 +122,34 @@ pub trait AtPath<T> {
 
 impl<T> AtPath<T> for std::io::Result<T> {
     fn at(self, path: impl AsRef<Path>) -> Result<T> {
-        self.map_err(|source| Error::Io { path: path.as_ref().to_path_buf(), source })
+        self.map_err(|cause| Error::Io { path: path.as_ref().to_path_buf(), cause })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn a_chain_of_causes_says_everything_once() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let io = || Err::<(), _>(full()).at("out/model").expect_err("an error");
+        let broken = || serde_json::from_str::<u8>("[").expect_err("no number");
+        let early = Error::EndedEarly { after: "step 3".into(), kept: "nothing".into(), source: io().into() };
+        for (error, cause) in [
+            (io(), full().to_string()),
+            (early, full().to_string()),
+            (sipf_plugin::Error::new("no answer").into(), "no answer".into()),
+            (candle_core::Error::Msg("odd shapes".into()).into(), "odd shapes".into()),
+            (broken().into(), broken().to_string()),
+        ] {
+            let (mut chain, mut source) = (error.to_string(), error.source());
+            while let Some(next) = source {
+                (chain, source) = (format!("{chain}: {next}"), next.source());
+            }
+            assert_eq!(chain.matches(&cause).count(), 1, "{chain}");
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! `transfer`.
 
 #[cfg(test)]
+mod shelf;
+#[cfg(test)]
 mod tests;
 mod transfer;
 

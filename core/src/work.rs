@@ -102,7 +102,8 @@ pub fn through<T: Serialize + DeserializeOwned + Send>(
             let made = make(piece.clone());
             let mut shared = lock(&shared);
             let (journal, done, error) = &mut *shared;
-            match made.and_then(|units| journal.add(piece.start, units)) {
+            let add = |units| journal.add(piece.start, units).map_err(|why| unwritten(done.len(), plan, why));
+            match made.and_then(add) {
                 Ok(units) => {
                     progress
                         .add(units.iter().filter(|(number, _)| !done.contains_key(number)).count() as u64);
@@ -128,6 +129,15 @@ pub fn through<T: Serialize + DeserializeOwned + Send>(
         Some(error) => Err(error),
         None if done.len() < plan.units => Err(Error::Interrupted),
         None => Ok(done.into_values().collect()),
+    }
+}
+
+/// The journal takes nothing more, a full disk for example: what it holds is not lost.
+fn unwritten(done: usize, plan: &Plan<'_>, why: Error) -> Error {
+    Error::EndedEarly {
+        after: format!("{done} of {} done", plan.units),
+        kept: "make room and give the same command again: it goes on from there".into(),
+        source: Box::new(why),
     }
 }
 

@@ -25,7 +25,13 @@ pub enum Error {
     Task(String),
     /// A worker thread could not be started.
     #[error("no thread for the sandbox: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Thread(error)
+    }
 }
 
 impl From<wasmtime::Error> for Error {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sipf_tests::{kills, run, run_well, skipped};
+use sipf_tests::{kills, run, run_well, skipped, with_little_space};
 
 use super::{assert_same_files, files, metrics, pairs, sft_rows, train, train_from};
 
@@ -119,22 +119,6 @@ fn ctrl_c_twice_ends_at_once() {
     let since = Instant::now();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(since.elapsed() < Duration::from_secs(2));
-}
-
-/// The command with a limit on the size of files, which fails writes as a full disk does.
-#[cfg(unix)]
-fn with_little_space(command: &Command, blocks: usize) -> Command {
-    let mut limited = Command::new("sh");
-    limited.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"")).arg("sh");
-    limited.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => limited.env(name, value),
-            None => limited.env_remove(name),
-        };
-    }
-    limited.stdin(Stdio::null());
-    limited
 }
 
 #[cfg(unix)]

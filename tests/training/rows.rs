@@ -1,9 +1,9 @@
 //! Shapes of rows, and rows that cannot be used.
 
 use serde_json::json;
-use sipf_tests::run;
+use sipf_tests::{run, run_well, workspace};
 
-use super::{labels, object, pairs, sft_rows, train, write_rows};
+use super::{assert_same_files, labels, object, pairs, sft_rows, train, train_from, write_rows};
 
 #[test]
 fn bad_rows_stop_with_their_line_or_are_skipped_and_counted() {
@@ -29,6 +29,32 @@ fn bad_rows_stop_with_their_line_or_are_skipped_and_counted() {
         let figures =
             object(train(&format!("{command} --eval-only --bad-rows skip"), &good, &out).arg("--json"));
         assert_eq!((&figures["rows"], &figures["skipped"]), (&json!(5), &json!(2)), "{command}");
+    }
+}
+
+#[test]
+fn parquet_rows_train_to_the_same_bytes_as_jsonl_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = |name: &str, end: &str| workspace().join(format!("tests/fixtures/rows/{name}.{end}"));
+    // A policy with a chat template, for rows that are conversations.
+    let chat = folder.path().join("chat");
+    run_well(&mut train("sft --max-steps 1", &rows("sft", "jsonl"), &chat));
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+    std::fs::write(chat.join("chat_template.jinja"), template).unwrap();
+    for (command, name) in [
+        ("sft", "sft"),
+        ("align --loss orpo", "pairs"),
+        ("align --loss orpo", "chat_pairs"),
+        ("reward train", "labels"),
+        ("reward train", "soft_labels"),
+    ] {
+        let command = format!("{command} --max-steps 2 --batch-size 3 --learning-rate 1e-3");
+        let [a, b] = ["jsonl", "parquet"].map(|end| {
+            let out = folder.path().join(format!("{name}-{end}"));
+            run_well(&mut train_from(&chat, &command, &rows(name, end), &out));
+            out
+        });
+        assert_same_files(&a, &b);
     }
 }
 

@@ -12,6 +12,7 @@ mod settings;
 mod source;
 mod stage;
 mod training;
+mod writable;
 
 use std::process::ExitCode;
 

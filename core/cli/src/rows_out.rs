@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::writable;
+
 /// The end of an unfinished file's name.
 const UNFINISHED: &str = ".part";
 /// Stands for the key of rows that begin anew.
@@ -34,6 +36,7 @@ impl RowsOut {
         key: Option<&str>,
         earlier: impl FnMut(&str) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
+        writable::file("--out", out)?;
         Self::opened(out, key, earlier).with_context(|| format!("--out {}", out.display()))
     }
 
@@ -42,7 +45,6 @@ impl RowsOut {
         key: Option<&str>,
         mut earlier: impl FnMut(&str) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        anyhow::ensure!(!out.is_dir(), "is a folder; name a file");
         if out.exists() && !out.is_file() {
             let file = BufWriter::new(File::create(out)?);
             return Ok(Self { file, unfinished: None, out: out.to_owned() });

@@ -13,7 +13,7 @@ use sipf_core::model::Tokenizer;
 use sipf_core::work::{self, Target};
 use sipf_core::{record, run_dir};
 
-use crate::exit;
+use crate::{exit, writable};
 
 /// Pieces in flight: programs of one are judged while the next is generated.
 const LANES: usize = 2;
@@ -143,9 +143,7 @@ impl StageFlags {
     /// The file to write, made from `ingredients`.
     pub(crate) fn output(&self, stage: &'static str, ingredients: &Value) -> anyhow::Result<Output> {
         let file = self.out.clone().context("--out O.jsonl says where the rows go")?;
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("--out {}", file.display()))?;
-        }
+        writable::file("--out", &file)?;
         let made_from = json!({
             "stage": stage,
             "version": env!("CARGO_PKG_VERSION"),
@@ -230,7 +228,7 @@ fn merge(into: &mut Value, from: &Map<String, Value>) {
 }
 
 /// `rows in 3, rows out 5, ...`: numbers that are 0 are left out.
-fn in_words(summary: &Map<String, Value>) -> String {
+pub(crate) fn in_words(summary: &Map<String, Value>) -> String {
     let told = summary.iter().filter(|(key, value)| key.starts_with("rows") || value.as_f64() != Some(0.0));
     told.map(|(key, value)| format!("{} {value}", key.replace('_', " "))).collect::<Vec<_>>().join(", ")
 }

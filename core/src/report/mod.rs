@@ -41,11 +41,9 @@ pub fn render(run: &Path, options: &Options) -> Result<String> {
 pub fn write(run: &Path, out: &Path, options: &Options) -> Result<()> {
     let page = render(run, options)?;
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // As any new file; temporary ones are for their owner alone otherwise.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut staged = builder.tempfile_in(folder).at(folder)?;
+    // As any new file; tempfile's own are for their owner alone.
+    let open = |name: &Path| std::fs::File::options().write(true).create_new(true).open(name);
+    let mut staged = tempfile::Builder::new().make_in(folder, open).at(out)?;
     staged.write_all(page.as_bytes()).at(out)?;
     staged.persist(out).map(drop).map_err(|error| error.error).at(out)
 }

@@ -18,5 +18,5 @@ mod tests;
 pub use label_row::{LabelRow, asking};
 pub use layout::Layout;
 pub use net::RewardNet;
-pub use objective::{PrmObjective, RowLayout};
+pub use objective::{Lost, PrmObjective, RowLayout};
 pub use score::{ScoreInput, run as score};

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::Var;
+use serde_json::{Map, Value, json};
 use sipf_plugin::{RewardKind, RewardModel};
 
 use super::LabelRow;
@@ -29,13 +30,25 @@ pub enum RowLayout<'a> {
 pub struct PrmObjective {
     net: RewardNet,
     rows: Vec<Row>,
+    lost: Lost,
     head_scale: f64,
+}
+
+/// What lies beyond the longest sequence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Labels that would have been trained on.
+    pub labels: usize,
+    /// Rows that they belong to.
+    pub rows: usize,
 }
 
 struct Row {
     layout: Layout,
     /// `None`: not trained on.
     labels: Vec<Option<f32>>,
+    /// Labels that lie beyond the longest sequence.
+    lost: usize,
     place: String,
 }
 
@@ -78,7 +91,15 @@ impl PrmObjective {
                 net.max_length()
             )));
         }
-        Ok(Self { net, rows: all, head_scale })
+        let cut = all.iter().map(|row| row.lost).filter(|lost| *lost > 0);
+        let lost =
+            cut.fold(Lost::default(), |sum, lost| Lost { labels: sum.labels + lost, rows: sum.rows + 1 });
+        Ok(Self { net, rows: all, lost, head_scale })
+    }
+
+    /// What lies beyond the longest sequence, and is not trained on.
+    pub fn lost(&self) -> Lost {
+        self.lost
     }
 
     /// The model as trained so far.
@@ -103,14 +124,14 @@ fn laid_out(net: &RewardNet, row: &LabelRow, layout: &RowLayout<'_>, last_only: 
     let outcome = net.card().kind == RewardKind::Outcome;
     let whole = row.labels.iter().copied().fold(1.0, f32::min);
     layout.truncate(net.max_length());
-    let kept = layout.reads.len();
     let label = |place: usize| match (outcome, last_only) {
-        (_, true) if place + 1 < kept => None,
+        (_, true) if place + 1 < steps.len() => None,
         (true, _) => Some(whole),
         _ => Some(row.labels[place]),
     };
-    let labels = (0..kept).map(label).collect();
-    Ok(Row { layout, labels, place: row.place.clone() })
+    let mut labels: Vec<Option<f32>> = (0..steps.len()).map(label).collect();
+    let lost = labels.split_off(layout.reads.len()).iter().flatten().count();
+    Ok(Row { layout, labels, lost, place: row.place.clone() })
 }
 
 impl Objective for PrmObjective {
@@ -177,6 +198,16 @@ impl Objective for PrmObjective {
             }
         }
         print
+    }
+
+    fn counts(&self) -> Map<String, Value> {
+        let labels = self.rows.iter().map(|row| row.labels.iter().flatten().count()).sum::<usize>();
+        let counts = [
+            ("labels", labels),
+            ("labels_lost", self.lost.labels),
+            ("rows_with_lost_labels", self.lost.rows),
+        ];
+        counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect()
     }
 
     fn learning_rate_scale(&self, name: &str) -> f64 {

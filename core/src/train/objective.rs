@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Tensor, Var};
+use serde_json::{Map, Value};
 
 use super::Fingerprint;
 use crate::Result;
@@ -42,6 +43,11 @@ pub trait Objective {
     /// What the finished model depends on beside [`super::TrainSettings`]: loss, rows, weights to start from. A folder
     /// that holds another training is recognised by it.
     fn fingerprint(&self) -> Fingerprint;
+
+    /// What should be said of the rows beyond their number, for `training.json` and the summary.
+    fn counts(&self) -> Map<String, Value> {
+        Map::new()
+    }
 
     /// What the learning rate of this tensor is multiplied by.
     fn learning_rate_scale(&self, name: &str) -> f64 {

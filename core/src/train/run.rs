@@ -34,6 +34,9 @@ pub struct TrainReport {
     pub loss: f64,
     /// Loss of the last step.
     pub final_loss: f64,
+    /// What the loss says of its rows; keys of their own.
+    #[serde(flatten)]
+    pub counts: Map<String, Value>,
     /// The last evaluation, where there were rows for it.
     #[serde(skip_serializing_if = "Map::is_empty", default)]
     pub eval: Map<String, Value>,
@@ -405,6 +408,7 @@ impl<'a> Trainer<'a> {
             tokens: self.tokens(),
             loss,
             final_loss,
+            counts: self.objective.counts(),
             eval,
             best: self.state.best.value.map(|value| (self.state.best.step, value)),
             settings: self.settings.clone(),

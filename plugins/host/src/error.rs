@@ -1,4 +1,4 @@
-//! What can go wrong between host and plugin. Every message names the plugin.
+//! What can go wrong between host and plugin. Every message names the plugin, and holds its cause.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The library is not usable.
     #[error("plugin {}: {message}", path.display())]
@@ -37,7 +37,7 @@ impl Error {
     }
 
     /// An input/output error at this path.
-    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Self::Io { path: path.into(), source }
+    pub fn io(path: impl Into<PathBuf>, cause: std::io::Error) -> Self {
+        Self::Io { path: path.into(), cause }
     }
 }

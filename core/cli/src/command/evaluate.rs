@@ -15,7 +15,7 @@ use sipf_plugin::{Domain, Split, Task};
 
 use super::reward::open_trained;
 use crate::source::Source;
-use crate::{exit, interrupt, open};
+use crate::{exit, interrupt, open, writable};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -83,6 +83,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.out.as_deref().map(|out| writable::folder("--out", out)).transpose()?;
     let task = args.plugins.task(&args.task)?;
     let card = task.card();
     let split: Split = args.split.parse().map_err(|error| anyhow::anyhow!("--split: {error}"))?;

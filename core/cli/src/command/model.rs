@@ -13,6 +13,7 @@ use serde_json::json;
 use sipf_core::model::{Checkpoint, convert, gguf};
 
 use crate::exit::{self, print_line};
+use crate::writable;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             if !source.exists() {
                 bail!("{}: there is no such file or folder", source.display());
             }
+            writable::folder("--out", out)?;
             match source.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
                 true => gguf::convert(source, out)?,
                 false => convert::llama2c(source, out)?,

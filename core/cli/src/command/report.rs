@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use sipf_core::report::{self, Options};
 
-use crate::exit;
+use crate::{exit, writable};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -29,6 +29,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| args.run.join("report.html"));
+    writable::file("--out", &out)?;
     if args.times {
         let run = args.run.canonicalize().with_context(|| args.run.display().to_string())?;
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());

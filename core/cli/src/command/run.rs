@@ -15,6 +15,7 @@ use crate::exit::{self, EndedEarly, eprint_line, print_line};
 use crate::interrupt;
 use crate::requirements;
 use crate::settings::{Resolved, RunFlags};
+use crate::writable;
 
 /// Where runs go that are given no folder.
 const RUNS: &str = "runs";
@@ -81,6 +82,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         place: Place { device, dtype, batch: BATCH, cache_bytes: CACHE_BYTES },
         reuse: args.reuse.clone(),
     };
+    writable::folder("--run-dir", &folder)?;
     let mut run = RunDir::open(&folder)?;
     run.notes().iter().for_each(|note| eprint_line(note));
     let outcome = iterate::run(&mut run, config, &parts, interrupt::flag()).map_err(|error| match error {

@@ -12,6 +12,7 @@ use sipf_plugin::{Role, Source, Split, Task, conformance};
 
 use crate::exit::{self, print_line};
 use crate::open::PluginFlags;
+use crate::writable;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -128,9 +129,10 @@ fn export(args: &Export) -> anyhow::Result<ExitCode> {
     let mut out: Box<dyn Write> = match args.out.to_str() {
         Some("-") => Box::new(std::io::stdout().lock()),
         _ => {
+            writable::file("--out", &args.out)?;
             let mut file = std::fs::OpenOptions::new();
             file.create(true).write(true).append(args.append).truncate(!args.append);
-            let place = || format!("{} (--out)", args.out.display());
+            let place = || format!("--out {}", args.out.display());
             Box::new(std::io::BufWriter::new(file.open(&args.out).with_context(place)?))
         }
     };

@@ -11,7 +11,7 @@ use sipf_core::progress::Progress;
 use sipf_core::train::{self, Objective};
 
 use super::{Resolved, TrainingFlags};
-use crate::{exit, interrupt};
+use crate::{exit, interrupt, stage, writable};
 
 /// A training that only has to be started.
 pub(crate) struct Job<'a> {
@@ -53,10 +53,12 @@ pub(crate) fn conduct(job: &Job<'_>) -> anyhow::Result<ExitCode> {
     if flags.eval_only {
         let mut figures = train::evaluate(*objective, resolved.settings.batch_size)?;
         figures.insert("skipped".into(), json!(job.bad.found().len()));
+        figures.extend(objective.counts());
         exit::print_line(&Value::Object(figures).to_string())?;
         return Ok(exit::DONE);
     }
     let out = flags.out.as_deref().context("--out DIR says where the model goes")?;
+    writable::folder("--out", out)?;
     let steps = resolved.settings.steps(objective.rows());
     let progress = Progress::new("train", Some(steps as u64), "steps");
     let report = train::train(*objective, job.eval, &resolved.settings, out, interrupt::flag(), &progress)?;
@@ -70,8 +72,12 @@ pub(crate) fn conduct(job: &Job<'_>) -> anyhow::Result<ExitCode> {
         object["skipped"] = json!(job.bad.found().len());
         exit::print_line(&object.to_string())?;
     } else {
+        let counts = match report.counts.is_empty() {
+            true => String::new(),
+            false => format!(", {}", stage::in_words(&report.counts)),
+        };
         exit::print_line(&format!(
-            "{} steps over {} rows: loss {:.4}, at the end {:.4}; {}",
+            "{} steps over {} rows{counts}: loss {:.4}, at the end {:.4}; {}",
             report.steps,
             report.rows,
             report.loss,

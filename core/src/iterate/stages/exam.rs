@@ -9,7 +9,7 @@ use crate::model::LoadOptions;
 use crate::reward::RewardNet;
 use crate::run_dir::{Made, StageInputs};
 use crate::verify::Verifier;
-use crate::{Error, Result};
+use crate::{AtPath, Error, Result};
 
 impl Stages<'_> {
     /// Evaluates a policy into a folder of the run, and compares it with the evaluations that came before.
@@ -32,7 +32,7 @@ impl Stages<'_> {
         let with_reward = reward.is_some_and(|reward| reward.rows > 0 || !reward.files.is_empty());
         self.stage(&name.clone(), &settings, inputs, |shared, key| {
             let out = shared.path(folder);
-            std::fs::create_dir_all(&out).map_err(|source| Error::Io { path: out.clone(), source })?;
+            std::fs::create_dir_all(&out).at(&out)?;
             let place = &shared.parts.place;
             let decoder = policy.decoder(shared.base.path(), place)?;
             let parameters = decoder.config().parameters();

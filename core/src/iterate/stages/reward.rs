@@ -150,9 +150,17 @@ impl Shared<'_> {
         let objective = PrmObjective::new(net, rows, &RowLayout::Pieces(&*self.parts.reward), false, scale)?;
         let settings = TrainSettings { seed: self.config.seed, ..section.train.clone() };
         let progress = self.progress("reward", settings.steps(rows.len()), "steps");
+        let lost = objective.lost();
+        if lost.labels > 0 {
+            progress.note(&format!(
+                "{} labels of {} paths lie beyond reward.max-length {} and are not trained on",
+                lost.labels, lost.rows, section.max_length
+            ));
+        }
         let report = train::train(&objective, None, &settings, out, self.stop, &progress)?;
         progress.finish();
         figures.insert("steps".into(), json!(report.steps));
+        figures.extend(report.counts);
         figures.insert("tokens_trained".into(), json!(report.tokens));
         figures.insert("flops".into(), json!(6.0 * parameters as f64 * report.tokens as f64));
         // A training that was finished before left weights in the folder, and none in this process.

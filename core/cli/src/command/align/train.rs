@@ -14,6 +14,7 @@ use sipf_core::train::{Objective, TrainSettings};
 
 use crate::command::sft;
 use crate::training::{Job, Resolved, TrainingFlags, conduct, read_rows};
+use crate::writable;
 
 /// TRL's weight of the odds ratio, and its pull towards the reference.
 const BETA: f64 = 0.1;
@@ -183,6 +184,7 @@ fn cached(
     progress: &Progress,
 ) -> anyhow::Result<Reference> {
     let folder = file.parent().context("--out names a folder")?;
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    writable::folder("--out", folder)?;
+    std::fs::create_dir_all(folder).with_context(|| format!("--out {}", folder.display()))?;
     Ok(Reference::cached(file, reference, pairs, batch, progress)?)
 }

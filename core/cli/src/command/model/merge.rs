@@ -9,6 +9,7 @@ use sipf_core::model::{Checkpoint, Decoder, LoadOptions, save};
 
 use crate::exit::{self, print_line};
 use crate::source::Source;
+use crate::writable;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -31,6 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "--out {} is the model itself; give another folder",
         args.out.display()
     );
+    writable::folder("--out", &args.out)?;
     let checkpoint = Checkpoint::open(folder)?;
     let merged = Decoder::of_checkpoint(&checkpoint, &LoadOptions::default())?.with_adapter(adapter)?;
     // Summed in f32, written in the type that each weight had.

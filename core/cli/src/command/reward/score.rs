@@ -10,7 +10,7 @@ use sipf_core::progress::Progress;
 use sipf_plugin::Aggregate;
 
 use super::{Trained, paths, read_all};
-use crate::exit;
+use crate::{exit, writable};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .map(|name| serde_json::from_value(json!(name)))
         .transpose()
         .map_err(|_| anyhow::anyhow!("--aggregate: mean, min, product or last"))?;
+    writable::file("--out", &args.out)?;
     let (net, reward) = args.trained.open()?;
     let mut rows = read_all(&args.data, args.limit, paths::read)?;
     let read = rows.len();

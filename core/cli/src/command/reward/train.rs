@@ -9,6 +9,7 @@ use sipf_core::train::{Objective, TrainSettings};
 use sipf_plugin::RewardCard;
 
 use super::DEFAULT;
+use crate::exit::eprint_line;
 use crate::open::PluginFlags;
 use crate::training::{Job, TrainingFlags, conduct, read_rows};
 
@@ -92,6 +93,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let train = objective(net, &rows)?;
+    let lost = train.lost();
+    if lost.labels > 0 {
+        eprint_line(&format!(
+            "{} labels of {} rows lie beyond --max-length {} and are not trained on",
+            lost.labels, lost.rows, resolved.max_length
+        ));
+    }
     let eval = eval.as_ref().map(|eval| eval as &dyn Objective);
     conduct(&Job { flags, resolved: &resolved, objective: &train, eval, base: None, bad: &bad })
 }

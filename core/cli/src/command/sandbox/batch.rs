@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use sipf_plugin::{Limits, Outcome, Program};
 
 use super::{LimitFlags, Row, open};
+use crate::exit::EndedEarly;
 use crate::rows_out::RowsOut;
 use crate::{exit, interrupt};
 
@@ -85,6 +86,17 @@ struct Desk {
     failed: Option<anyhow::Error>,
 }
 
+impl Desk {
+    /// What is left when not every row got its verdict.
+    fn left(&self) -> String {
+        format!(
+            "the first {} verdicts stand in {}, and the same command goes on after them",
+            self.written,
+            self.out.place().display()
+        )
+    }
+}
+
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = File::open(&args.input).with_context(|| args.input.display().to_string())?;
     let same = |path: &PathBuf| path.canonicalize().ok();
@@ -139,16 +151,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     sandbox.stream(stop, &next, &done)?;
     let mut desk = desk.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = desk.failed {
-        return Err(error);
+    if let Some(error) = desk.failed.take() {
+        let left = desk.left();
+        return Err(EndedEarly(error.context(format!("ended early; {left}"))).into());
     }
     if stop.load(Ordering::Relaxed) {
         desk.out.flush()?;
-        exit::eprint_line(&format!(
-            "sipf: interrupted; the first {} verdicts stand in {}, and the same command goes on after them",
-            desk.written,
-            desk.out.place().display()
-        ));
+        exit::eprint_line(&format!("sipf: interrupted; {}", desk.left()));
         return Ok(ExitCode::from(exit::INTERRUPTED));
     }
     desk.out.finish()?;
