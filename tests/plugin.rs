@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use serde_json::Value;
 use sipf_plugin_host::Library;
 use sipf_plugin_host::open::open;
 use sipf_plugin_host::probe::Prober;
@@ -153,6 +154,26 @@ fn prober() -> Prober {
 
 fn opened(path: &Path) -> Arc<Library> {
     open(path, &prober()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Takes a task through the whole loop with so little training that it lasts seconds, and sees that every stage has
+/// worked on its problems.
+fn loops(sipf: &mut Command, task: &Path, name: &str, place: &Path) {
+    sipf.args(["run", "--model", "tiny", "--limit", "6", "--iterations", "1", "--json", "--task"]).arg(task);
+    // So little a model is never right: pairs by margin alone give it something to learn from.
+    sipf.args(["--pair-policy", "margin_only", "--margin", "0.0001", "--rollouts", "2"]);
+    for small in ["sft.epochs=2", "evaluate.problems=4", "sample.max-attempts=4", "align.epochs=1"] {
+        sipf.args(["--set", small]);
+    }
+    let outcome: Value = serde_json::from_str(&run_well(sipf.arg("--run-dir").arg(place))).unwrap();
+    assert_eq!(outcome["baseline"]["problems"], 4, "{outcome}");
+    assert_eq!(outcome["iterations"].as_array().unwrap().len(), 1, "{outcome}");
+    for file in ["iter-0/samples.jsonl", "iter-0/labels.jsonl", "iter-1/scores.jsonl", "iter-1/pairs.jsonl"] {
+        let text = std::fs::read_to_string(place.join(file)).unwrap();
+        assert!(text.contains(&format!("{name}/train/")), "{file}: {text}");
+    }
+    assert!(place.join("iter-1/policy/model.safetensors").is_file());
+    assert!(std::fs::read_to_string(place.join("report.html")).unwrap().contains(name));
 }
 
 /// Why a file is refused.

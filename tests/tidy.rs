@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use sipf_tests::workspace;
+use sipf_tests::{run_well, sipf, workspace};
 
 /// Every file with `unsafe` in it, and why it has to be there.
 const UNSAFE: &[(&str, &str)] = &[
@@ -195,6 +195,75 @@ fn described(path: &str, parts: &[&str]) {
             None => panic!("{path} has no line {mark:?} in its place"),
         };
     }
+}
+
+/// Every command below `path`, itself included: `["plugin", "new"]`.
+fn commands(path: &[String], found: &mut Vec<Vec<String>>) {
+    let help = run_well(sipf().args(path).arg("--help"));
+    let listed = help.split("\nCommands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+    // A command is indented by two; what a long description goes on with, by more.
+    let lines = listed.unwrap_or_default().lines().filter_map(|line| line.strip_prefix("  "));
+    for name in lines.filter_map(|line| line.split(' ').next()).filter(|name| !["", "help"].contains(name)) {
+        let below = [path, &[name.to_owned()]].concat();
+        commands(&below, found);
+        found.push(below);
+    }
+}
+
+#[test]
+fn every_command_is_documented() {
+    let docs: String = files("docs", "md").iter().map(text).collect::<String>() + &text("README.md");
+    let mut found = Vec::new();
+    commands(&[], &mut found);
+    assert!(found.len() > 30 && found.contains(&vec!["plugin".into(), "new".into()]), "{found:?}");
+    let missing: Vec<String> = found.iter().map(|words| format!("sipf {}", words.join(" "))).collect();
+    let missing: Vec<&String> = missing.iter().filter(|command| !docs.contains(*command)).collect();
+    assert!(missing.is_empty(), "neither in README.md nor in docs/: {missing:?}");
+}
+
+/// The lines of a Markdown file that are no program.
+fn prose(source: &str) -> impl Iterator<Item = &str> {
+    let mut program = false;
+    source.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        program ^= fence;
+        !program && !fence
+    })
+}
+
+/// What a link may name behind `#`, as GitHub makes it of headings.
+fn anchors(source: &str) -> BTreeSet<String> {
+    let headings = prose(source).filter(|line| line.starts_with('#'));
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    headings
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .map(|heading| heading.chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect())
+        .collect()
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut links = 0;
+    // The template is read where it is copied to.
+    for path in files("", "md").iter().filter(|path| !path.starts_with("plugins/template")) {
+        let source = text(path);
+        let prose: String = prose(&source).map(|line| format!("{line}\n")).collect();
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                _ => path.parent().unwrap().join(file),
+            };
+            assert!(workspace().join(&target).exists(), "{} links to {link}", path.display());
+            let known = anchor.is_empty() || anchors(&text(&target)).contains(anchor);
+            assert!(known, "{} links to {link}, and there is no such heading", path.display());
+        }
+    }
+    assert!(links > 30, "{links} links");
 }
 
 #[test]

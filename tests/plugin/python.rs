@@ -19,6 +19,12 @@ fn a_task_file_passes_its_check_and_judges() {
 }
 
 #[test]
+fn a_task_file_goes_through_the_loop() {
+    let folder = tempfile::tempdir().unwrap();
+    super::loops(&mut sipf(), &sums(), "sums", &folder.path().join("run"));
+}
+
+#[test]
 fn a_file_that_does_not_hold_what_it_must_fails_its_check() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("always.py");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sipf_plugin_host::scaffold::library_file;
 use sipf_tests::{binary, run, run_well, target, workspace};
 
-use super::nested;
+use super::{loops, nested};
 
 /// Runs cargo in a package, with the target folder that all scaffolds share.
 fn cargo(package: &Path, arguments: &[&str]) {
@@ -30,7 +30,7 @@ fn installed(home: &Path) -> Command {
 }
 
 #[test]
-fn a_new_task_builds_passes_its_check_judges_and_installs() {
+fn a_new_task_builds_passes_its_check_judges_goes_through_the_loop_and_installs() {
     let home = tempfile::tempdir().unwrap();
     let sipf = || installed(home.path());
     let text = run_well(sipf().args(["plugin", "new", "word-sums"]));
@@ -49,6 +49,7 @@ fn a_new_task_builds_passes_its_check_judges_and_installs() {
     assert_eq!((&checked["passed"], &checked["exports"][0]["name"]), (&true.into(), &"word-sums".into()));
     let held = checked["exports"][0]["findings"].as_array().unwrap();
     assert!(held.len() >= 10 && held.iter().all(|finding| finding["held"] == "ok"), "{checked}");
+    loops(&mut sipf(), library.as_ref(), "word-sums", &home.path().join("run"));
     run_well(sipf().args(["plugin", "install", library]));
     let counts =
         run_well(sipf().args(["verify", "--task", "word-sums", "--reference", "--limit", "30", "--json"]));
