@@ -5,24 +5,71 @@ use sipf_tests::{data, run, run_well, sipf};
 
 use super::{labels, object, train};
 
+/// ProcessBench's F1 (arXiv 2412.06559): the harmonic mean of the accuracies on rows with a wrong step, whose place must
+/// be found, and on rows without (-1).
+fn f1(truths: &[i64], guesses: &[i64]) -> f64 {
+    let accuracy = |of: fn(i64) -> bool| {
+        let rows: Vec<bool> =
+            truths.iter().zip(guesses).filter(|(truth, _)| of(**truth)).map(|(a, b)| a == b).collect();
+        rows.iter().filter(|hit| **hit).count() as f64 / rows.len() as f64
+    };
+    let (wrong, right) = (accuracy(|truth| truth >= 0), accuracy(|truth| truth < 0));
+    if wrong + right > 0.0 { 2.0 * wrong * right / (wrong + right) } else { 0.0 }
+}
+
 #[test]
 fn a_trained_reward_model_is_measured_on_process_bench_beside_trivial_guessers() {
     let Some(data) = data() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("prm");
+    let (out, scored) = (folder.path().join("prm"), folder.path().join("scores.jsonl"));
+    let all = std::fs::read_to_string(data.join("prm/processbench_gsm8k.json")).unwrap();
+    let all: Vec<Value> = serde_json::from_str(&all).unwrap();
+    // The published file has its wrong solutions first.
+    let rows: Vec<&Value> = all.iter().step_by(4).collect();
+    let bench = folder.path().join("bench.json");
+    std::fs::write(&bench, serde_json::to_string(&rows).unwrap()).unwrap();
+    let truths: Vec<i64> = rows.iter().map(|row| row["label"].as_i64().unwrap()).collect();
     let rows = labels(folder.path(), 20);
     run_well(&mut train("reward train --plugin prm-tiny --max-steps 5 --batch-size 10", &rows, &out));
-    let mut command = sipf();
-    command.args(["reward", "eval", "--json", "--limit", "60", "--model"]).arg(&out);
-    let figures = object(command.arg("--data").arg(data.join("prm/processbench_gsm8k.json")));
-    assert_eq!(figures["rows"], 60);
-    let share = |key: &str| figures[key].as_f64().unwrap_or_else(|| panic!("{key} in {figures}"));
-    assert!((0.0..=1.0).contains(&share("f1")));
-    // Never wrong misses every wrong path, so its harmonic mean is 0: a guesser that the F1 has to beat is another one.
+    let over = |command: &str| {
+        let mut sipf = sipf();
+        sipf.args(["reward", command, "--json", "--data"]).arg(&bench).arg("--model").arg(&out);
+        sipf
+    };
+    run_well(over("score").arg("--out").arg(&scored));
+    let scores: Vec<Vec<f64>> = std::fs::read_to_string(scored)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            serde_json::from_value(serde_json::from_str::<Value>(line).unwrap()["scores"].take()).unwrap()
+        })
+        .collect();
+    // So little training gives no useful threshold: one that calls half of the solutions right which the model can read.
+    let mut least: Vec<f64> = scores
+        .iter()
+        .map(|scores| scores.iter().copied().fold(1.0, f64::min))
+        .filter(|least| *least > 0.0)
+        .collect();
+    least.sort_by(f64::total_cmp);
+    let threshold = least[least.len() / 2] as f32;
+    let guesses = |guess: &dyn Fn(&[f64]) -> Option<usize>| -> Vec<i64> {
+        scores.iter().map(|scores| guess(scores).map_or(-1, |place| place as i64)).collect()
+    };
+    let figures = object(over("eval").args(["--threshold", &threshold.to_string()]));
+    assert_eq!(figures["rows"], 100);
+    let by_hand = f1(&truths, &guesses(&|scores| scores.iter().position(|s| (*s as f32) < threshold)));
     assert!(
-        figures["trivial_f1"].as_object().unwrap().values().any(|f1| f1.as_f64() == Some(0.0)),
-        "{figures}"
+        by_hand > 0.0 && (figures["f1"].as_f64().unwrap() - by_hand).abs() < 1e-12,
+        "{by_hand} {figures}"
     );
+    let trivial = &figures["trivial_f1"];
+    assert_eq!(trivial["always_right"], f1(&truths, &guesses(&|_| None)));
+    assert_eq!(trivial["always_first"], f1(&truths, &guesses(&|_| Some(0))));
+    assert_eq!(trivial["always_last"], f1(&truths, &guesses(&|scores| Some(scores.len() - 1))));
+    assert!(trivial["random"].as_f64().unwrap() > 0.1, "{figures}");
+    // The bundled models read 512 tokens; many of these solutions are longer, and every step beyond scores 0.
+    let beyond = scores.iter().flatten().filter(|score| **score == 0.0).count();
+    assert!(beyond > 0 && figures["steps_beyond"] == beyond, "{figures}");
 }
 
 #[test]
@@ -47,7 +94,7 @@ fn labels_beyond_the_longest_sequence_are_counted_and_told() {
         assert!(ran.stderr.contains(&format!("{lost} labels {told}")), "{}", ran.stderr);
         let kept = std::fs::read_to_string(out.join("training.json")).unwrap();
         for report in [&ran.stdout, &kept].map(|text| serde_json::from_str::<Value>(text).unwrap()) {
-            let found = ["labels", "labels_lost", "rows_with_lost_labels"].map(|key| report[key].clone());
+            let found = ["labels", "labels_lost", "cut_rows"].map(|key| report[key].clone());
             assert_eq!(found, [json!(labels), json!(lost), json!(2)], "{report}");
         }
         let words = run_well(&mut train(&command, &data, &out));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::exit::EndedEarly;
 use crate::writable;
 
 /// The end of an unfinished file's name.
@@ -75,12 +76,17 @@ impl RowsOut {
     pub(crate) fn write(&mut self, row: &impl Serialize) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec(row)?;
         text.push(b'\n');
-        self.file.write_all(&text).with_context(|| format!("--out {}", self.out.display()))
+        self.file.write_all(&text).map_err(|error| self.ended(error))
     }
 
     /// Hands what was written to the system.
     pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
-        self.file.flush().with_context(|| format!("--out {}", self.out.display()))
+        self.file.flush().map_err(|error| self.ended(error))
+    }
+
+    /// The file takes nothing more: work that had begun ends early.
+    fn ended(&self, error: std::io::Error) -> anyhow::Error {
+        EndedEarly(anyhow::Error::new(error).context(format!("--out {}", self.out.display()))).into()
     }
 
     /// Where the rows stand that are there so far.

@@ -45,10 +45,10 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (before, behind) = STAGED;
-    // Opened here: an error of tempfile's own opening names its passing name.
+    // Opened and written as a plain file: errors of tempfile's own name its passing name.
     let open = |name: &Path| std::fs::File::options().write(true).create_new(true).open(name);
     let mut staged = tempfile::Builder::new().prefix(before).suffix(behind).make_in(folder, open).at(path)?;
-    staged.write_all(bytes).at(path)?;
+    staged.as_file_mut().write_all(bytes).at(path)?;
     staged.as_file().sync_all().at(path)?;
     #[cfg(unix)]
     {

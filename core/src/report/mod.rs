@@ -44,6 +44,6 @@ pub fn write(run: &Path, out: &Path, options: &Options) -> Result<()> {
     // As any new file; tempfile's own are for their owner alone.
     let open = |name: &Path| std::fs::File::options().write(true).create_new(true).open(name);
     let mut staged = tempfile::Builder::new().make_in(folder, open).at(out)?;
-    staged.write_all(page.as_bytes()).at(out)?;
+    staged.as_file_mut().write_all(page.as_bytes()).at(out)?;
     staged.persist(out).map(drop).map_err(|error| error.error).at(out)
 }

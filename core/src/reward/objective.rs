@@ -202,11 +202,7 @@ impl Objective for PrmObjective {
 
     fn counts(&self) -> Map<String, Value> {
         let labels = self.rows.iter().map(|row| row.labels.iter().flatten().count()).sum::<usize>();
-        let counts = [
-            ("labels", labels),
-            ("labels_lost", self.lost.labels),
-            ("rows_with_lost_labels", self.lost.rows),
-        ];
+        let counts = [("labels", labels), ("labels_lost", self.lost.labels), ("cut_rows", self.lost.rows)];
         counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect()
     }
 

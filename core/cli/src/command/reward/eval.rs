@@ -40,20 +40,28 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let rows = read_all(&args.data, args.limit, paths::read)?;
     let truths = truths(args, &rows)?;
     let progress = Progress::new("score", Some(rows.len() as u64), "paths");
-    let scores = paths::scores(&net, &*reward, &rows, &progress)?;
+    let (scores, beyond) = paths::scores(&net, &*reward, &rows, &progress)?;
     progress.finish();
-    let figures = figures(args, &rows, &truths, &scores, &*reward)?;
+    let mut figures = figures(args, &rows, &truths, &scores, &*reward)?;
+    figures.insert("steps_beyond".into(), json!(beyond.steps));
+    figures.insert("paths_beyond".into(), json!(beyond.paths));
     if args.json {
         exit::print_line(&Value::Object(figures).to_string())?;
         return Ok(exit::DONE);
     }
-    for (name, value) in &figures {
-        match value.as_f64().filter(|_| !value.is_u64()) {
-            Some(number) => exit::print_line(&format!("{name} = {number:.4}"))?,
-            None => exit::print_line(&format!("{name} = {value}"))?,
-        }
-    }
+    figures.iter().try_for_each(|(name, value)| print_figure(name, value))?;
     Ok(exit::DONE)
+}
+
+/// A line of the figures; of an object one a key.
+fn print_figure(name: &str, value: &Value) -> anyhow::Result<()> {
+    match (value, value.as_f64().filter(|_| !value.is_u64())) {
+        (Value::Object(below), _) => {
+            below.iter().try_for_each(|(key, value)| print_figure(&format!("{name} {key}"), value))
+        }
+        (_, Some(number)) => exit::print_line(&format!("{name} = {number:.4}")),
+        _ => exit::print_line(&format!("{name} = {value}")),
+    }
 }
 
 /// What is known of every row's steps.

@@ -119,14 +119,21 @@ fn path(
     PathRow { name, problem, completion, steps, first_wrong, labels, kept: true }
 }
 
-/// Step scores of every path; steps beyond the longest sequence score 0.
+/// What lies beyond the longest sequence that the model reads.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beyond {
+    pub(super) steps: usize,
+    pub(super) paths: usize,
+}
+
+/// Step scores of every path; steps beyond the longest sequence score 0, are counted, and are told.
 pub(super) fn scores(
     net: &RewardNet,
     reward: &dyn RewardModel,
     rows: &[PathRow],
     progress: &sipf_core::progress::Progress,
-) -> anyhow::Result<Vec<Vec<f32>>> {
-    let mut all = Vec::with_capacity(rows.len());
+) -> anyhow::Result<(Vec<Vec<f32>>, Beyond)> {
+    let (mut all, mut beyond) = (Vec::with_capacity(rows.len()), Beyond::default());
     for chunk in rows.chunks(256) {
         let layouts: Vec<Layout> = chunk
             .iter()
@@ -134,7 +141,9 @@ pub(super) fn scores(
                 let steps: Vec<&str> = row.steps.iter().map(String::as_str).collect();
                 let mut layout =
                     net.layout(reward, &row.problem, &steps).with_context(|| row.name.clone())?;
-                layout.truncate(net.context());
+                let lost = layout.truncate(net.context());
+                beyond.steps += lost;
+                beyond.paths += usize::from(lost > 0);
                 Ok(layout)
             })
             .collect::<anyhow::Result<_>>()?;
@@ -145,5 +154,13 @@ pub(super) fn scores(
         progress.add(chunk.len() as u64);
         all.extend(scores);
     }
-    Ok(all)
+    if beyond.steps > 0 {
+        progress.note(&format!(
+            "{} steps of {} paths lie beyond the {} tokens that the model reads, and score 0",
+            beyond.steps,
+            beyond.paths,
+            net.context()
+        ));
+    }
+    Ok((all, beyond))
 }

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let read = rows.len();
     rows.retain(|row| row.kept);
     let progress = Progress::new("score", Some(rows.len() as u64), "paths");
-    let scores = paths::scores(&net, &*reward, &rows, &progress)?;
+    let (scores, beyond) = paths::scores(&net, &*reward, &rows, &progress)?;
     progress.finish();
     let mut out = String::new();
     let mut total = 0.0;
@@ -63,9 +63,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mean = total / count.max(1) as f64;
     match args.json {
         true => exit::print_line(
-            &json!({ "rows_in": read, "rows_out": count, "steps": steps, "mean_reward": mean, "out": args.out }).to_string(),
+            &json!({
+                "rows_in": read, "rows_out": count, "steps": steps, "steps_beyond": beyond.steps,
+                "mean_reward": mean, "out": args.out,
+            })
+            .to_string(),
         )?,
-        false => exit::print_line(&format!("{count} paths, {steps} steps, mean reward {mean:.4}; {}", args.out.display()))?,
+        false => exit::print_line(&format!(
+            "{count} paths, {steps} steps, mean reward {mean:.4}; {}",
+            args.out.display()
+        ))?,
     }
     Ok(exit::DONE)
 }
