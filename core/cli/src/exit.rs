@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
+
 /// It did what was asked.
 pub(crate) const DONE: ExitCode = ExitCode::SUCCESS;
 
@@ -53,6 +55,5 @@ pub(crate) fn eprint_line(line: &str) {
 /// When standard output is closed.
 pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     use std::io::Write;
-    writeln!(std::io::stdout(), "{line}")?;
-    Ok(())
+    writeln!(std::io::stdout(), "{line}").context("standard output")
 }

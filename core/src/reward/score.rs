@@ -30,7 +30,7 @@ pub struct ScoreInput<'a> {
 }
 
 /// Scores all kept paths. One unit a path, in their order; one without a row is a path that the reward model's plugin
-/// failed on, and `progress` notes why. Steps beyond the model's context score 0.
+/// failed on, and `progress` notes why. Steps beyond the model's context score 0; `progress` notes how many.
 ///
 /// # Errors
 /// [`Error::Interrupted`] once `stop` is set (what is done is in the journal); a path of an unknown question; a layout
@@ -68,6 +68,7 @@ fn piece(
     let (mut places, mut layouts) = (Vec::new(), Vec::new());
     let mut units: Vec<Unit<ScoredPath>> =
         paths.iter().map(|_| Unit { rows: Vec::new(), tokens: 0 }).collect();
+    let (mut steps_beyond, mut paths_beyond) = (0, 0);
     let left_out = |sample: &Sample, why: &str| progress.note(&format!("{} is left out: {why}", sample.id));
     for (place, (problem, sample)) in paths.iter().enumerate() {
         let steps = sample.step_texts()?;
@@ -76,12 +77,20 @@ fn piece(
                 let net = input.net;
                 let mut laid = layout::of_pieces(net.tokenizer(), net.card(), &pieces, steps.len())
                     .map_err(|error| Error::unusable(format!("{}: {error}", sample.id)))?;
-                laid.truncate(net.context());
+                let beyond = laid.truncate(net.context());
+                steps_beyond += beyond;
+                paths_beyond += usize::from(beyond > 0);
                 places.push(place);
                 layouts.push(laid);
             }
             Err(error) => left_out(sample, &error),
         }
+    }
+    if steps_beyond > 0 {
+        progress.note(&format!(
+            "{steps_beyond} steps of {paths_beyond} paths lie beyond the {} tokens that the reward model reads, and score 0",
+            input.net.context()
+        ));
     }
     for (place, mut scores) in places.into_iter().zip(input.net.score_layouts(&layouts)?) {
         let sample = paths[place].1;

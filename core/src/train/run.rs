@@ -245,7 +245,7 @@ impl<'a> Trainer<'a> {
             Some(step) => {
                 format!("the checkpoint of step {step} is whole, the same command goes on from there")
             }
-            None => "there is no checkpoint yet".to_owned(),
+            None => "there is no checkpoint yet, the same command begins anew".to_owned(),
         };
         Error::EndedEarly {
             after: format!("training, step {}", self.state.step),

@@ -126,13 +126,13 @@ fn export(args: &Export) -> anyhow::Result<ExitCode> {
     let limit = args.limit.map(|limit| limit.saturating_add(args.skip));
     let options = DataOptions { data: args.data.clone(), limit, ..DataOptions::default() };
     let problems = dataset::load(&*task, args.split, &options)?.problems;
+    let place = || format!("--out {}", args.out.display());
     let mut out: Box<dyn Write> = match args.out.to_str() {
         Some("-") => Box::new(std::io::stdout().lock()),
         _ => {
             writable::file("--out", &args.out)?;
             let mut file = std::fs::OpenOptions::new();
             file.create(true).write(true).append(args.append).truncate(!args.append);
-            let place = || format!("--out {}", args.out.display());
             Box::new(std::io::BufWriter::new(file.open(&args.out).with_context(place)?))
         }
     };
@@ -143,9 +143,10 @@ fn export(args: &Export) -> anyhow::Result<ExitCode> {
         };
         let completion = completion.with_context(|| format!("{} has no reference solution", problem.id))?;
         let prompt = task.prompt(problem, Role::Policy)?;
-        writeln!(out, "{}", json!({ "prompt": prompt, "completion": completion, "problem": problem.id }))?;
+        let row = json!({ "prompt": prompt, "completion": completion, "problem": problem.id });
+        writeln!(out, "{row}").with_context(place)?;
     }
-    out.flush()?;
+    out.flush().with_context(place)?;
     Ok(exit::DONE)
 }
 
