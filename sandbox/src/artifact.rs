@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 /// The packed component (zstd).
 static PACKED: &[u8] = include_bytes!("../artifact/python.wasm.zst");
 /// SHA-256 of the unpacked component.
-pub const SHA256: &str = "ff0eac4dd14ae00cdb39c5f640f7b18458e02a03d29034f705b51355de182b7c";
+pub const SHA256: &str = "c71ca9ccb29b75cd684235f9b750bbd7d68093991845453f2fe8e9d46256cbb1";
 /// SHA-256 of the packed component.
-pub const PACKED_SHA256: &str = "b5d0b600f17ff4d698a1953e0d9905fd0f2f0d69848165323445762e59a961b3";
+pub const PACKED_SHA256: &str = "4f11c5dae1849a9185a007fd10519575e70f46b376868cfa7e49cacbc50e4a7c";
 /// SHA-256 of the guest sources that it was built from, one after the other in the order of their paths.
-pub const SOURCES_SHA256: &str = "af668b30d1aec7077ff02fd33805889ca11429f5ffd7c698baee2c22c3aa1003";
+pub const SOURCES_SHA256: &str = "26a601d0689c63a1fbdb0799b6f8e8d7fb05bf0b7659807d64ebb0160c2508f4";
 /// What is inside.
 pub const DESCRIPTION: &str = "CPython 3.14.0 for WASI, componentize-py 0.25.1";
 const MOST: u64 = 128 << 20;

@@ -77,6 +77,8 @@ impl Side {
 
 #[derive(Deserialize)]
 pub(crate) struct Report {
+    setup: (String, String),
+    /// Empty when setup did not pass.
     tests: Vec<(String, String)>,
     /// Whether setup or tests may have changed a module of the judge's.
     soiled: bool,
@@ -176,7 +178,7 @@ impl Court {
                 let report: Option<Report> = serde_json::from_str(&text).ok();
                 let calm = report.as_ref().is_some_and(|report| {
                     let harmed = |(class, _): &(String, _)| class == "tampering" || class == "memory_limit";
-                    !report.soiled && !report.tests.iter().any(harmed)
+                    !report.soiled && !harmed(&report.setup) && !report.tests.iter().any(harmed)
                 });
                 let small = judge.instance.store.data().memory.peak <= JUDGE_MEMORY;
                 if calm
@@ -215,17 +217,22 @@ impl Judged {
                 return Outcome { message: "the judge's report is damaged".into(), ..Outcome::default() };
             }
         };
-        let mut died = false;
-        let mut tests = Vec::with_capacity(report.tests.len());
-        for (class, message) in report.tests {
-            tests.push(match (class.as_str(), &death) {
-                ("dead", Some(death)) => {
-                    died = true;
-                    death.clone()
-                }
-                _ => of_judge(&class, message),
-            });
+        let died = death.is_some();
+        let judged = |(class, message): (String, String)| match (class.as_str(), &death) {
+            ("dead", Some(death)) => death.clone(),
+            _ => of_judge(&class, message),
+        };
+        let setup = judged(report.setup);
+        if setup.verdict != RunVerdict::Passed {
+            let message = format!("the setup: {}", setup.message);
+            return Outcome {
+                verdict: setup.verdict,
+                message,
+                counters: report.counters,
+                ..Outcome::default()
+            };
         }
+        let tests: Vec<_> = report.tests.into_iter().map(judged).collect();
         let verdict = match tests.iter().find(|test| test.verdict != RunVerdict::Passed) {
             Some(test) => test.verdict,
             None if tests.len() == expected && !died => RunVerdict::Passed,

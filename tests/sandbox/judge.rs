@@ -117,6 +117,33 @@ fn a_bare_comparison_is_a_test_that_can_fail() {
 }
 
 #[test]
+fn what_setup_came_to_is_the_verdict_when_it_did_not_pass() {
+    let program = Program::python("def f(x): return x").setup("assert f(1) == 2").names(["f"]);
+    for tests in [vec![], vec!["assert f(1) == 1"]] {
+        let outcome = one(program.clone().tests(tests));
+        assert_eq!((outcome.verdict, outcome.tests.len()), (RunVerdict::FailedAssertion, 0));
+        assert!(outcome.explanation().unwrap().starts_with("the setup: AssertionError"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_container_that_program_and_test_both_hold_is_one_container() {
+    let source = "class S:\n    def __init__(self, xs): self.xs = xs\n    def last(self): return self.xs[-1]";
+    let test = "xs = [[1]]\ns = S(xs)\nxs[0].append(2)\nxs.append(s.xs[0])\n\
+                assert s.last() is xs[0] and s.xs is xs and s.last() == [1, 2]";
+    let program = Program::python(source).names(["S"]);
+    assert_eq!(one(program.clone().tests([test])).verdict, RunVerdict::Passed);
+    // Held by one side only, it costs nothing more: a thousand of them are no thousand comparisons a call.
+    let held = |keeps: &str| {
+        let source = format!("kept = []\ndef f(x):\n    r = [x]\n    {keeps}\n    return r");
+        one(asked(&source, "all = [f(i) for i in range(1000)]\nassert len(all) == 1000"))
+    };
+    let (fresh, kept) = (held("pass"), held("kept.append(r)"));
+    assert_eq!((fresh.verdict, kept.verdict), (RunVerdict::Passed, RunVerdict::Passed));
+    assert!(fresh.fuel * 3 < kept.fuel, "{} {}", fresh.fuel, kept.fuel);
+}
+
+#[test]
 fn the_outcome_keeps_what_was_printed_and_that_a_limit_was_hit() {
     let outcome = one(asked("print('loaded')\ndef f(x): print('called', x)", "assert f(3) is None"));
     assert_eq!((outcome.verdict, outcome.stdout.as_str()), (RunVerdict::Passed, "loaded\ncalled 3\n"));
@@ -144,11 +171,21 @@ fn what_a_test_does_to_a_module_is_gone_in_the_next_verdict() {
         "import os; os.environ['HOME'] = 'x'",
         "import calendar; calendar.setfirstweekday(6)",
         "def g():\n    import random as r\n    r.random = lambda: 2\ng()",
+        "import calendar; calendar.mdays[2] = 30",
+        "from calendar import mdays as days; days[2] += 1",
+        "import keyword; keyword.kwlist.clear()",
+        "from keyword import *; kwlist.append('f')",
+        "import sys; sys.stdout.close()",
+        "import calendar; getattr(calendar, 'mdays').pop()",
+        "import keyword; f(keyword.kwlist)",
     ] {
-        let looks = "import math, string, os, calendar, random, json\n\
+        let looks = "import math, string, os, calendar, random, json, keyword\n\
+                     print(end='')\n\
+                     assert calendar.mdays[2] == 28 and len(calendar.mdays) == 13 and len(keyword.kwlist) == 35\n\
                      assert math.pi > 3.1 and string.digits and 'HOME' not in os.environ\n\
                      assert calendar.firstweekday() == 0 and random.random() < 1 and json.dumps(1)";
-        let (first, next) = (asked("def f(x): return x", altering), asked("def f(x): return x", looks));
+        let source = "def f(x):\n    if type(x) is list: x.append('f')\n    return x";
+        let (first, next) = (asked(source, altering), asked(source, looks));
         let verdicts: Vec<_> = run(&on(1), &[first, next]).iter().map(|outcome| outcome.verdict).collect();
         assert_eq!(verdicts, [RunVerdict::Passed; 2], "{altering}");
     }

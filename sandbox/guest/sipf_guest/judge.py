@@ -7,13 +7,10 @@ __builtins__ = own.BUILTINS
 import ast
 import builtins
 import decimal
-import operator
 import random
 import sys
-import types
 
-from sipf_guest import reads as names_of
-from sipf_guest import remote
+from sipf_guest import reads, remote
 from sipf_guest.program import SEED, describe
 
 # Objects of these modules may be bound by a name that the program imported; they are the judge's own.
@@ -33,97 +30,122 @@ BY_VALUE = "!by_value"
 
 def _compiled(source, name):
     try:
-        line = source.strip()
-        if name == "test.py" and "\n" not in line and not line.startswith("assert"):
-            source = _asserted(ast.parse(line, name))
+        if name == "test.py":
+            line = source.strip()
+            if "\n" not in line:
+                source = line
+            if "\n" in line or ";" in line or line[:7] != "assert ":
+                source = _asserted(ast.parse(source, name))
         return compile(source, name, "exec", dont_inherit=True), None
     except BaseException as error:
         return None, error
 
 
 def _asserted(tree):
-    """A test that is one bare comparison means that it holds; as a statement it could not fail."""
-    (only,) = tree.body if len(tree.body) == 1 else (None,)
-    if isinstance(only, ast.Expr) and isinstance(only.value, (ast.Compare, ast.BoolOp, ast.UnaryOp)):
-        tree.body[0] = ast.copy_location(ast.Assert(only.value, None), only)
+    """A test that ends in an expression means that it holds; as a statement it could not fail."""
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        value = last.value
+        if not isinstance(value, (ast.Compare, ast.BoolOp, ast.UnaryOp)):
+            holds = ast.copy_location(ast.Name("__holds__", ast.Load()), value)
+            value = ast.copy_location(ast.Call(holds, [value], []), value)
+        tree.body[-1] = ast.copy_location(ast.Assert(value, None), last)
     return tree
+
+
+def _holds(value):
+    """What a call gives that is made for its own assertions is `None`."""
+    return value is None or bool(value)
 
 
 class _Check:
     def __init__(self, setup, tests, names):
         self.names = [name for name in names if name != BY_VALUE]
         remote.session = remote.Session(BY_VALUE in names)
-        self.space = {"__name__": "test"}
+        self.space = {"__name__": "test", "__holds__": _holds}
         self.sources = tests
         self.setup = _compiled(setup, "setup.py") if setup else None
         self.tests = [_compiled(test, "test.py") for test in tests]
-        reads, writes = set(), set()
-        self.soiled = False
+        used = self.used = reads.Names()
         for code, _ in self.tests + ([self.setup] if setup else []):
             if code is not None:
-                self.soiled |= names_of.of(code, reads, writes)
+                used.add(code)
         # Builtins and modules are the judge's own, or a program could define abs, set or math and so decide
         # an assertion. A name of the program's that was not declared is taken only without declarations, or
         # when it is a public object of the standard library by the same name.
-        free = [n for n in sorted(reads - writes - set(self.names)) if n not in _builtins and n[:2] != "__"]
+        declared = used.writes.union(self.names)
+        free = [n for n in sorted(used.reads - declared) if n not in _builtins and n[:2] != "__"]
         for name in free:
             if name in sys.modules and name != "solution":
                 self.space[name] = sys.modules[name]
         self.inferred = [name for name in free if name not in self.space]
-        self.writes = writes
+        self.soiled = used.may_alter(self.space)
 
     def bind(self, declared, inferred, must):
         if not declared and not inferred:
             return
-        found = remote.ask(["names", declared, inferred])
-        if type(found) is not dict:
-            remote.tampering("names")
+
+        def take(reader, found):
+            if type(found) is not dict:
+                raise ValueError("names")
+            return (
+                {name: reader.get(found[name]) for name in declared if name in found},
+                [self.infer(reader, name, found[name]) for name in inferred if name in found],
+            )
+
+        found, known = remote.ask(["names", declared, inferred, not self.names], take)
         missing = [name for name in declared if name not in found]
         if any(name in _builtins for name in missing):  # or the judge's own `sorted` would stand in for the program's
             self.space["__builtins__"] = {k: v for k, v in _builtins.items() if k not in missing}
         for name in declared:
             if name in found:
-                self.space[name] = self.value(found[name])
+                self.space[name] = found[name]
             elif must:
                 self.space.pop(name, None)
-        for name in inferred:
-            if name in found:
-                self.infer(name, found[name])
+        self.space.update(known)
 
-    def infer(self, name, j):
+    def infer(self, reader, name, j):
         tag, v = next(iter(j.items())) if type(j) is dict and len(j) == 1 else (None, None)
-        if tag == "std":
-            if type(v) is list and len(v) == 2 and v[1] == name and v[0] in _OPEN:
-                self.space[name] = _library(v)
+        if tag == "std" and type(v) is list and v[1] == name and v[0] in _OPEN:
+            value = remote.library(v)
+            self.soiled |= not reads.lasts(value)
         elif tag == "mod":
             if not (type(v) is str and v in _MODULES and v in sys.modules):
                 remote.unsupported("the test uses %s, which the program bound to another module" % name)
-            self.space[name] = sys.modules[v]
-        elif not self.names:
-            self.space[name] = self.value(j)
-
-    def value(self, j):
-        if type(j) is dict and len(j) == 1 and "exc" in j:
-            return _exception(j["exc"])
-        return remote.read(j)
+            value = sys.modules[v]
+            self.soiled |= self.used.may_alter({name: value})
+        elif tag == "std":
+            remote.unsupported("the test uses %s, which the program bound to another name's object" % name)
+        elif self.names:
+            raise ValueError("a name that was not asked for")
+        else:
+            value = reader.get(j)
+        return name, value
 
     def run(self):
+        """How setup ended, and each of the tests when it passed."""
         session = remote.session
         try:
             self.bind(self.names, self.inferred, False)
             if self.setup is not None:
                 code, error = self.setup
                 if error is not None:
-                    raise error
+                    return ["syntax_error", "the setup does not compile: " + describe(error)], []
                 exec(code, self.space)
                 self.bind(self.names, [], True)
+            if session.unsupported:
+                return ["unsupported", "the setup swallowed an operation that is not carried"], []
         except BaseException as error:
-            if session.dead:
-                return [["dead", ""]]
-            return [self.ended(error, "setup.py", "")] * len(self.tests)
+            return ["dead", ""] if session.dead else self.ended(error, "setup.py", ""), []
+        if session.dead:  # sticky: a setup cannot swallow it
+            return ["dead", ""], []
+        return ["passed", ""], self.judged()
+
+    def judged(self):
+        session = remote.session
         functions = session.remotes
         every = self.names + (self.inferred if not self.names else [])
-        plain = [n for n in every if type(self.space.get(n)) in _PLAIN and n not in self.writes]
+        plain = [n for n in every if type(self.space.get(n)) in _PLAIN and n not in self.used.writes]
         out = []
         for (code, error), source in zip(self.tests, self.sources):
             refused = session.unsupported
@@ -150,15 +172,15 @@ class _Check:
         kind = type(error)
         remote.session.quiet = True
         try:
-            told = getattr(error, "_told", None) if isinstance(error, Exception) else None
-            if type(told) is str:
-                return [_class_of_told(kind), "in the program: " + told]
             if kind is remote.RemoteExit:
                 return ["exit", "in the program: " + str(error)]
             if kind is remote.Unsupported:
                 return ["unsupported", str(error)]
             if kind is remote.Tampering:
                 return ["tampering", str(error)]
+            told = getattr(error, "_told", None)
+            if type(told) is str:
+                return [_class_of_told(kind), "in the program: " + told]
             text = describe(error, where)
             if kind is AssertionError and not error.args:
                 text = "AssertionError: " + " ".join(_line(error, source).split())[:160]
@@ -196,31 +218,6 @@ def _class_of_told(kind):
     return "stack_overflow" if issubclass(kind, RecursionError) else "runtime_error"
 
 
-def _library(v):
-    if v[0] in sys.modules and type(v[1]) is str:
-        try:
-            return operator.attrgetter(v[1])(sys.modules[v[0]])
-        except AttributeError:
-            pass
-    remote.tampering("std")
-
-
-def _exception(v):
-    """A class that stands for an exception class of the program, derived from its nearest builtin base."""
-    if type(v) is not list or len(v) != 3 or type(v[0]) is not str or type(v[1]) is not list:
-        remote.tampering("exception class")
-    known = [remote.BUILTIN[name] for name in v[1] if type(name) is str and name in remote.BUILTIN]
-    base = known[0] if known else Exception
-    if base in remote._NEEDS_MORE or issubclass(base, BaseExceptionGroup):
-        base = ValueError
-    try:
-        made = type(v[0], (base,), {})
-    except ValueError:
-        remote.tampering("exception class")
-    remote.session.classes[v[0]] = made
-    return made
-
-
 def _as_before():
     """Undoes what an earlier test may have set: a verdict does not depend on the ones before it."""
     _seed(SEED)
@@ -234,13 +231,15 @@ def _as_before():
 
 
 def check(setup, tests, names):
-    """How each test ended, the counters, and whether this judge may judge again: not when a test may have changed it."""
+    """How setup and each test ended, the counters, and whether this judge may judge again: not when a test may have
+    changed it."""
     _as_before()
     this = _Check(setup, tests, names)
-    out = this.run()
+    began, out = this.run()
     session = remote.session
-    if session.tampered is not None:  # sticky: a test cannot swallow it
-        out = [["tampering", session.tampered]] * len(tests)
+    if session.tampered is not None:  # sticky: neither can swallow it
+        ended = ["tampering", session.tampered]
+        began, out = (began, [ended] * len(tests)) if out else (ended, [])
     counters = {k: getattr(session, k) for k in ("remotes", "delegated", "lossy", "unsupported")}
     remote.session = remote.Session(False)
-    return own.dumps({"tests": out, "counters": counters, "soiled": this.soiled})
+    return own.dumps({"setup": began, "tests": out, "counters": counters, "soiled": this.soiled})

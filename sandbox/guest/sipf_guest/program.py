@@ -4,9 +4,7 @@ from sipf_guest import own
 
 __builtins__ = own.BUILTINS
 
-import array
 import builtins
-import collections
 import copy
 import marshal
 import math
@@ -15,21 +13,23 @@ import random
 import sys
 import types
 
-from sipf_guest import codec
+from sipf_guest import both, codec
 
 SEED = 20240229
-CHANGEABLE = (list, dict, set, bytearray, collections.deque, collections.OrderedDict, collections.Counter, array.array)
 _LIBRARY = sys.stdlib_module_names
 _seed = random.seed
 _modules = sys.modules
 _attribute = operator.attrgetter
 _out = sys.stdout
 _bases = type.__dict__["__mro__"].__get__  # a metaclass may have its own idea of both
+_parents = type.__dict__["__bases__"].__get__
 _name = type.__dict__["__name__"].__get__
 
 names = {}
 _objects = []
 _numbers = {}
+_held = both.Held()  # containers that the judge holds too
+_count = 0
 
 
 def describe(error, source=None, limit=400):
@@ -85,8 +85,9 @@ def _flush():
 
 def forget():
     """As before the first program: for the component's build."""
-    global names
+    global names, _held
     names = {}
+    _held = both.Held()
     _objects.clear()
     _numbers.clear()
     _modules.pop("solution", None)
@@ -115,16 +116,139 @@ def _object(v):
     return _objects[v[0]]
 
 
-def _write(x):
-    return codec.Writer(_handle).put(x)
+def _stays(x):
+    """What stands for an object that no tag carries."""
+    if isinstance(x, type) and issubclass(x, BaseException):
+        return {"exc": _exception_class(x)}
+    return _handle(x)
 
 
-def _reader():
-    return codec.Reader(_object, _EXTRA)
+def _reference(kind):
+    """An exception class: a builtin by name, one of the standard library by module and name, others by number."""
+    name = _name(kind)
+    if codec.TYPES.get(name) is kind:
+        return name
+    module = getattr(kind, "__module__", None)
+    if type(module) is str and module.split(".")[0] in _LIBRARY and getattr(_modules.get(module), name, None) is kind:
+        return [module, name]
+    return _handle(kind)["r"][0]
 
 
-def _read(j):
-    return _reader().get(j)
+def _exception_class(x):
+    """The class after those of the program that it derives from, the first one first: reference, name, and bases."""
+    table = []
+    for kind in reversed(_bases(x)):
+        if issubclass(kind, BaseException):
+            reference = _reference(kind)
+            if type(reference) is int or kind is x:
+                bases = [_reference(base) for base in _parents(kind) if issubclass(base, BaseException)]
+                table.append([reference, _name(kind), bases])
+    return table
+
+
+def _refuse(why):
+    raise codec.Unencodable(why)
+
+
+class _Answer:
+    """One request of the judge, and what the program did with the containers that came with it."""
+
+    def __init__(self, message):
+        self.reader = codec.Reader(_object, _EXTRA, _held.containers, _refuse)
+        self.writer = codec.Writer(_stays, _held.numbers)
+        self.base = 0
+        self.values = []  # what was decoded: the one reference to it beside the program's own
+        self.given = {}  # containers of the request, by number, and what they held
+        self.before = {}
+        self.request = message
+        if type(message) is dict:
+            self.request, self.base = message["q"], message["n"]
+            for number, content in message["c"]:
+                _held.become(number, self.take([content])[0])
+                self.values.pop()
+            for number in message["d"]:
+                _held.drop(number)
+
+    def take(self, js):
+        """Decodes values of the judge; from now on, changes of their containers are the program's."""
+        got = self.reader.got
+        start = len(got)
+        values = self.reader.all(js)
+        self.values.append(values)
+        for number, x in enumerate(got[start:], self.base + start):
+            if type(x) in both.CHANGEABLE:
+                self.given[number] = x
+                self.before[number] = both.snapshot(x)
+                _held.numbers[id(x)] = number
+        return values
+
+    def put(self, x):
+        return self.writer.put(x)
+
+    def failed(self, error):
+        self.writer = codec.Writer(_stays, _held.numbers)
+        try:
+            details = [self.put(list(error.args)), self.put(dict(vars(error))), self.put(str(error)[:1000])]
+        except BaseException:
+            details = None
+            self.writer = codec.Writer(_stays, _held.numbers)
+        kind = type(error)
+        return ["e", _name(kind), describe(error, "solution.py", 300), _exception_class(kind), details]
+
+    def agree(self):
+        """What the program changed, as `[number, content]`, and what it still holds: the number of a container of
+        the request, or `[number in this message, new number]`. Called when nothing else refers to the values."""
+        global _count
+        got, kept, changes, keep = self.reader.got, self.writer.kept, [], set()
+        if not (got or kept or _held.containers):
+            return [[], []]
+        changed = _held.changed()
+        for number, x in self.given.items():
+            before = self.before[number]
+            if not both.same(before, both.snapshot(x)):
+                changed.append((number, x, before))
+        given = list(self.given)
+        for number, x, before in changed:
+            changes.append([number, self.writer.content(x)])
+            # What it held may be held by something else now, which counting references would not tell.
+            keep.update(id(item) for item in before if type(item) in both.CHANGEABLE)
+        self.given = self.before = changed = before = x = None
+        for place, count in enumerate(both.references(got)):
+            if count > 1 + self.reader.more.get(place, 0) or place in self.reader.loose:
+                keep.add(id(got[place]))
+        for place, count in enumerate(both.references(kept)):
+            if count > self.writer.uses[place] or place in self.writer.loose:
+                keep.add(id(kept[place]))
+        holds = []
+        if keep:
+            for x in got:
+                if id(x) in keep and type(x) in both.CHANGEABLE:
+                    _spread(x, keep)
+            for outer, inner in self.writer.edges:
+                if id(kept[outer]) in keep:
+                    keep.add(id(kept[inner]))
+        for number in given:
+            x = got[number - self.base]
+            if id(x) in keep:
+                holds.append(number)
+                _held.share(number, x)
+            else:
+                del _held.numbers[id(x)]
+        if keep:
+            for place, x in enumerate(kept):
+                if id(x) in keep:
+                    _count -= 1
+                    holds.append([place, _count])
+                    _held.share(_count, x)
+        return [changes, holds]
+
+
+def _spread(x, keep):
+    """What is in a container that the program holds is held, too."""
+    for item in both.inside(x):
+        if id(item) not in keep:
+            keep.add(id(item))
+            _spread(item, keep)
 
 
 def _function(reader, v):
@@ -152,54 +276,45 @@ _EXTRA = {
 }
 
 
-def _named(declared, inferred):
-    found = {name: _bound(names[name], False) for name in declared if name in names}
-    found.update({name: _bound(names[name], True) for name in inferred if name in names})
+def _named(answer, declared, inferred, values):
+    found = {name: answer.put(names[name]) for name in declared if name in names}
+    for name in inferred:
+        if name in names:
+            known = _library(names[name])
+            if known is not None or values:
+                found[name] = known or answer.put(names[name])
     return found
 
 
-def _bound(x, inferred):
-    if inferred:
-        if type(x) is types.ModuleType:
-            return {"mod": x.__name__}
-        module, name = getattr(x, "__module__", None), getattr(x, "__qualname__", None)
-        if type(module) is str and type(name) is str and module.split(".")[0] in _LIBRARY:
-            if getattr(_modules.get(module), name, None) is x:
-                return {"std": [module, name]}
-    if isinstance(x, type) and issubclass(x, Exception):
-        return {"exc": [x.__name__, [base.__name__ for base in x.__mro__[1:]], _handle(x)]}
-    return _write(x)
+def _library(x):
+    """How an object of the standard library is called there."""
+    if type(x) is types.ModuleType:
+        return {"mod": x.__name__}
+    module, name = getattr(x, "__module__", None), getattr(x, "__qualname__", None)
+    if type(module) is str and type(name) is str and module.split(".")[0] in _LIBRARY:
+        if getattr(_modules.get(module), name, None) is x:
+            return {"std": [module, name]}
+    return None
 
 
-def _call(number, arguments, keywords):
+def _call(answer, number, arguments, keywords):
     function = _objects[number]
     keys = list(keywords)
-    given = _reader().all(arguments + [keywords[key] for key in keys])
+    given = answer.take(arguments + [keywords[key] for key in keys])
     count = len(arguments)
-    before = [_write(x) if type(x) in CHANGEABLE else None for x in given]
-    result = function(*given[:count], **dict(zip(keys, given[count:])))
-    changed = {}
-    for place, x in enumerate(given):
-        if type(x) in CHANGEABLE:
-            try:
-                now = _write(x)
-            except Exception:
-                continue
-            if now != before[place]:
-                changed[place] = now
-    for place, x in enumerate(given):
-        if x is result and type(x) in CHANGEABLE:
-            return ["a", place, changed]  # it returned the argument itself
-    return ["m", _write(result), changed]
+    return answer.put(function(*given[:count], **dict(zip(keys, given[count:]))))
 
 
-def _next(number, count):
+def _next(answer, number, count):
+    """Items of an iterator; one at a time where looking ahead could show."""
     out, iterator = [], _objects[number]
-    for _ in range(count):
+    for _ in range(1 if _held.containers else count):
         try:
-            out.append(_write(next(iterator)))
+            out.append(answer.put(next(iterator)))
         except StopIteration:
             return [out, True]
+        if answer.writer.kept:
+            break
     return [out, False]
 
 
@@ -236,13 +351,13 @@ _OPERATORS.update(
 _REQUESTS = {
     "names": _named,
     "call": _call,
-    "getattr": lambda number, name: _write(getattr(_objects[number], name)),
-    "setattr": lambda number, name, v: _write(setattr(_objects[number], name, _read(v))),
-    "delattr": lambda number, name: _write(delattr(_objects[number], name)),
-    "getitem": lambda number, v: _write(_objects[number][_read(v)]),
-    "op": lambda name, vs: _write(_OPERATORS[name](*_reader().all(vs))),
-    "len": lambda number: len(_objects[number]),
-    "iter": lambda number: _handle(iter(_objects[number])),
+    "getattr": lambda a, number, name: a.put(getattr(_objects[number], name)),
+    "setattr": lambda a, number, name, v: setattr(_objects[number], name, a.take([v])[0]),
+    "delattr": lambda a, number, name: delattr(_objects[number], name),
+    "getitem": lambda a, number, v: a.put(_objects[number][a.take([v])[0]]),
+    "op": lambda a, name, vs: a.put(_OPERATORS[name](*a.take(vs))),
+    "len": lambda a, number: len(_objects[number]),
+    "iter": lambda a, number: _handle(iter(_objects[number])),
     "next": _next,
 }
 
@@ -250,20 +365,19 @@ _REQUESTS = {
 def call(request, dumps):
     """Answers one request of the judge; `dumps` writes the reply as JSON text."""
     try:
-        name, *rest = own.loads(request)
-        return dumps(["v", _REQUESTS[name](*rest)]).encode()
-    except BaseException as error:
+        answer = _Answer(own.loads(request))
         try:
-            details = [_write(list(error.args)), _write(vars(error))]
-        except BaseException:
-            details = None
-        kinds = [_name(kind) for kind in _bases(type(error))]
-        text = describe(error, "solution.py", 300)
-        return dumps(["e", _name(type(error)), text, kinds, details]).encode()
+            name, *rest = answer.request
+            reply = ["v", _REQUESTS[name](answer, *rest)]
+        except BaseException as error:
+            reply = answer.failed(error)
+        reply.append(answer.agree())
+        return dumps(reply).encode()
+    except BaseException as error:  # a change that the codec does not carry, or a broken interpreter
+        kind = type(error)
+        name = _name(kind)
+        _held.numbers.clear()
+        _held.numbers.update({id(x): number for number, x in _held.containers.items()})
+        return dumps(["e", name, describe(error, "solution.py", 300), _exception_class(kind), None, [[], []]]).encode()
     finally:
         _flush()
-
-
-def exceptions():
-    """The builtin exception classes by name."""
-    return {k: v for k, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, Exception)}

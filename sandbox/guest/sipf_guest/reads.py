@@ -1,38 +1,101 @@
-"""Which global names a piece of compiled code reads and writes, and whether it may change a module; nested functions
-and classes included."""
+"""Which names a piece of compiled code uses; nested functions and classes included."""
 
 from sipf_guest import own
 
 __builtins__ = own.BUILTINS
 
 import dis
+import enum
+import sys
 import types
 
 _READS = {dis.opmap[name] for name in ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")}
 _READS_GLOBAL = dis.opmap["LOAD_GLOBAL"]
 _WRITES = {dis.opmap[name] for name in ("STORE_NAME", "STORE_GLOBAL")}
 _ALTERS = {dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR")}
+_IMPORTS = dis.opmap["IMPORT_NAME"]
+_CALLS_INTRINSIC = dis.opmap["CALL_INTRINSIC_1"]
+_IMPORT_STAR = dis._intrinsic_1_descs.index("INTRINSIC_IMPORT_STAR")
 _ALTERING = frozenset(
-    "delattr __dict__ __builtins__ vars globals exec eval modules environ patch register warnings logging gc atexit "
-    "signal codecs copyreg".split()
+    "delattr getattr __dict__ __builtins__ __import__ vars globals exec eval modules environ patch register warnings "
+    "logging gc atexit signal codecs copyreg importlib chdir putenv unsetenv umask".split()
+)
+_LASTING = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    tuple,
+    frozenset,
+    type(None),
+    type(Ellipsis),
+    types.ModuleType,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.MethodDescriptorType,
+    enum.Enum,
+    type,
 )
 
 
-def of(code, reads, writes):
-    """Adds the names to the sets `reads` and `writes`; true when the code may change what outlives it, as a module: it
-    sets attributes, or uses a name by which that can be done. Rather once too often than once too seldom."""
-    names = code.co_names
-    alters = any(n in _ALTERING or n[:3] == "set" and n not in ("set", "setdefault") for n in names)
-    for _, _, op, argument in dis._unpack_opargs(code.co_code):
-        if op == _READS_GLOBAL:
-            reads.add(names[argument >> 1])
-        elif op in _READS:
-            reads.add(names[argument])
-        elif op in _WRITES:
-            writes.add(names[argument])
-        elif op in _ALTERS:
-            alters = True
-    for constant in code.co_consts:
-        if type(constant) is types.CodeType:
-            alters |= of(constant, reads, writes)
-    return alters
+class Names:
+    """The names in code: of globals that it reads and writes, and every name in it, of attributes too."""
+
+    def __init__(self):
+        self.reads = set()
+        self.writes = set()
+        self.all = set()
+        self.alters = False
+
+    def add(self, code):
+        names = code.co_names
+        self.all.update(names)
+        for _, _, op, argument in dis._unpack_opargs(code.co_code):
+            if op == _READS_GLOBAL:
+                self.reads.add(names[argument >> 1])
+            elif op in _READS:
+                self.reads.add(names[argument])
+            elif op in _WRITES:
+                self.writes.add(names[argument])
+            elif op in _ALTERS or op == _CALLS_INTRINSIC and argument == _IMPORT_STAR:
+                self.alters = True
+        for constant in code.co_consts:
+            if type(constant) is types.CodeType:
+                self.add(constant)
+
+    def may_alter(self, space):
+        """Whether the code may change something that outlives it: it sets attributes, uses a name by which that can
+        be done, or an object of a module that can be changed. Rather once too often than once too seldom."""
+        names = self.all
+        if self.alters or any(n in _ALTERING or n[:3] == "set" and n not in ("set", "setdefault") for n in names):
+            return True
+        modules = [sys.modules[name] for name in names if name in sys.modules and name != "solution"]
+        modules += [value for value in space.values() if type(value) is types.ModuleType]
+        for module in modules:
+            if not names.isdisjoint(changeable(module)):
+                return True
+            for name in names.intersection(vars(module)):
+                value = vars(module)[name]
+                if type(value) is types.ModuleType and value not in modules:
+                    modules.append(value)
+        return not all(map(lasts, space.values()))
+
+
+def lasts(value):
+    """Whether a module's object cannot be changed without setting its attributes."""
+    return isinstance(value, _LASTING) or type(value).__module__ in ("typing", "datetime", "re")
+
+
+def changeable(module):
+    """The names of a module's objects that can be changed."""
+    found = _changeable.get(id(module))
+    if found is None:
+        found = [name for name, value in vars(module).items() if name[:2] != "__" and not lasts(value)]
+        found = _changeable[id(module)] = frozenset(found)
+    return found
+
+
+_changeable = {}

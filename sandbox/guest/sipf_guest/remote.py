@@ -5,8 +5,6 @@ from sipf_guest import own
 __builtins__ = own.BUILTINS
 
 import builtins
-import collections
-import array
 import itertools
 import marshal
 import operator
@@ -14,8 +12,7 @@ import sys
 import types
 
 import wit_world
-from sipf_guest import codec
-from sipf_guest import reads as names_of
+from sipf_guest import both, codec, reads
 
 ITERATED = 100_000  # items of a test's iterator that are sent to the program
 
@@ -36,10 +33,6 @@ class RemoteExit(BaseException):
     """The program tried to leave while a test called it."""
 
 
-class RemoteError(Exception):
-    """An exception of the program that has no builtin class to stand for it."""
-
-
 class Session:
     """What one check has seen of the program."""
 
@@ -49,15 +42,17 @@ class Session:
         self.dead = False
         self.remotes = self.delegated = self.lossy = self.unsupported = 0
         self.known = {}
-        self.classes = {}
+        self.classes = {}  # the program's exception classes: number -> the class that stands for it
+        self.numbers = {}  # and back
+        self.held = both.Held()  # containers that the program holds too
+        self.refused = []  # numbers of containers that the program is to let go
+        self.sent = 0  # containers in all requests
         self.quiet = False  # while the judge formats its own messages, the program is not asked
 
 
 session = Session(False)
-BUILTIN = {k: v for k, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, Exception)}
-_LEAVING = ("SystemExit", "KeyboardInterrupt", "GeneratorExit")
-_NEEDS_MORE = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
-_STOPPING = ("send", "throw")  # methods of generators: StopIteration is how they end
+BUILTIN = {k: v for k, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException)}
+_STOPPING = ("send", "throw", "asend", "athrow")  # methods of generators: StopIteration is how they end
 _hidden = object.__getattribute__
 
 
@@ -71,12 +66,18 @@ def unsupported(why):
     raise Unsupported(why)
 
 
-def ask(request, stops=False):
-    """One request to the program; its value, or its exception raised here.
+def ask(request, take=codec.Reader.get, sender=None, stops=False):
+    """One request to the program; its value, read by `take`, or its exception raised here.
 
     Without `stops`, a `StopIteration` becomes a `RuntimeError`, as in a generator: raised by `f` inside
     `all(map(f, xs))` it would end the loop and leave nothing to test.
     """
+    if sender is None:
+        sender = opened()
+    base = session.sent
+    session.sent += len(sender.kept)
+    if sender.kept or sender.changes or sender.dropped:
+        request = {"q": request, "n": base, "c": sender.changes, "d": sender.dropped}
     try:
         data = own.dumps(request).encode()
     except ValueError as error:
@@ -88,16 +89,103 @@ def ask(request, stops=False):
     if reply == ["dead"]:
         session.dead = True
         raise Died
-    if type(reply) is not list or len(reply) < 2:
-        tampering("shape")
-    if reply[0] == "v" and len(reply) == 2:
-        return reply[1]
-    if reply[0] == "e" and len(reply) == 5 and type(reply[3]) is list:
-        error = _error(str(reply[1]), str(reply[2]), reply[3], reply[4])
-        if isinstance(error, StopIteration) and not stops:
-            error = _as_told(RuntimeError(error._told), error._told)
-        raise error
-    tampering("tag")
+    reader = codec.Reader(_remote, _READ, _Both(session.held.containers, sender, base), unsupported)
+    try:
+        match reply:
+            case ["v", value, [list() as changes, list() as holds]]:
+                value = take(reader, value)
+                _agree(reader, sender, base, changes, holds)
+                session.lossy += reader.lossy
+                return value
+            case ["e", str() as name, str() as text, list() as table, details, [list() as changes, list() as holds]]:
+                error = _error(reader, name, text, table, details)
+                _agree(reader, sender, base, changes, holds)
+            case _:
+                raise ValueError("shape")
+    except MemoryError:  # the program's verdict
+        raise
+    except Exception as error:
+        if hasattr(error, "_told"):  # of a key that stays in the program, asked for its hash
+            raise
+        tampering(type(error).__name__)
+    if isinstance(error, (StopIteration, StopAsyncIteration)) and not stops:
+        error = _as_told(RuntimeError(text), text)
+    raise error
+
+
+class _Both:
+    """The containers that a reply may name: those that both sides hold, and those of its request."""
+
+    __slots__ = ("shared", "sender", "base")
+
+    def __init__(self, shared, sender, base):
+        self.shared, self.sender, self.base = shared, sender, base
+
+    def __getitem__(self, number):
+        found = self.shared.get(number)
+        if found is not None:
+            return found
+        if number < self.base:
+            raise ValueError("a container of an earlier request")
+        return self.sender.kept[number - self.base]
+
+
+def opened():
+    """What the next request's values are written with: it begins with what the test changed since the last one."""
+    held = session.held
+    sender = _Sender(None, held.numbers)
+    sender.remote = lambda x: _send(sender, x)
+    sender.dropped, session.refused = session.refused, []
+    sender.changes = [[number, _carried(sender.content, x)] for number, x, _ in held.changed()]
+    for number in held.alone():
+        held.drop(number)
+        sender.dropped.append(number)
+    return sender
+
+
+def _carried(write, x):
+    try:
+        return write(x)
+    except codec.Unencodable as error:
+        unsupported(str(error))
+
+
+def _agree(reader, sender, base, changes, holds):
+    """Takes over what the program changed, and notes what it holds from now on."""
+    for number, content in changes:
+        if type(number) is not int:
+            raise ValueError("number")
+        mine, theirs = reader.both[number], reader.get(content)
+        if type(mine) is not type(theirs) or type(mine) not in both.CHANGEABLE:
+            raise ValueError("another type")
+        if number in session.held.containers:
+            session.held.become(number, theirs)
+        elif _given(sender, number - base):
+            both.become(mine, theirs)
+    for hold in holds:
+        if type(hold) is int:
+            if _given(sender, hold - base):
+                _share(hold, sender.kept[hold - base])
+            else:
+                session.refused.append(hold)
+        else:
+            place, number = hold
+            if not (type(place) is int and type(number) is int and place >= 0 > number):
+                raise ValueError("number")
+            _share(number, reader.got[place])
+
+
+def _given(sender, place):
+    """Whether a container of the request was an argument: one that a test's function only uses is the test's own."""
+    if not 0 <= place < len(sender.kept):
+        raise ValueError("number")
+    return place in sender.given and not session.by_value
+
+
+def _share(number, x):
+    if number in session.held.containers or type(x) not in both.CHANGEABLE:
+        raise ValueError("number")
+    session.held.share(number, x)
 
 
 def _as_told(error, text):
@@ -106,46 +194,148 @@ def _as_told(error, text):
     return error
 
 
-def _error(name, text, kinds, details):
-    if any(kind in _LEAVING for kind in kinds if type(kind) is str):
-        return RemoteExit(text)
+def _error(reader, name, text, table, details):
     if name == "Unencodable":
         unsupported(text.removeprefix("Unencodable: "))
-    classes = session.classes
-    known = [kind for kind in kinds if type(kind) is str and (kind in classes or kind in BUILTIN)]
-    kind = (classes.get(known[0]) or BUILTIN[known[0]]) if known else Exception
-    if kind is Exception or kind in _NEEDS_MORE or issubclass(kind, BaseExceptionGroup):
-        error = RemoteError(text)
+    kind = _stand_in(table)
+    if issubclass(kind, _LEAVES):
+        return RemoteExit(text)
+    if details is None:
+        arguments, fields, message = [text], {}, text
     else:
-        whole = type(details) is list and len(details) == 2
-        arguments = read(details[0]) if whole else None
-        try:
-            error = kind(*arguments) if type(arguments) is list else kind(text)
-        except TypeError:
-            error = kind(text)
-        if whole and name in classes:
-            for key, value in (read(details[1]) or {}).items():
-                if type(key) is str and not key.startswith("_"):
-                    setattr(error, key, value)
+        arguments, fields, message = [reader.get(x) for x in details]
+        if type(arguments) is not list or type(fields) is not dict or type(message) is not str:
+            raise ValueError("exception")
+    try:
+        error = kind(*arguments)
+    except (TypeError, AttributeError):  # its arguments are not those of its `__init__`
+        error = kind.__new__(kind, *arguments)
+    for key, value in fields.items():
+        if type(key) is str and key[:1] != "_":
+            try:
+                setattr(error, key, value)
+            except (AttributeError, TypeError):
+                pass
+    if type(error) in session.numbers:
+        error._text = message
     return _as_told(error, text)
 
 
-def read(j):
-    """A value of the program. What does not decode is tampering; what exhausts memory is the program's verdict."""
-    reader = codec.Reader(_remote, _NOTHING)
-    try:
-        value = reader.get(j)
-    except MemoryError:
-        raise
-    except Exception as error:
-        if hasattr(error, "_told"):  # of a key that stays in the program, asked for its hash
-            raise
-        tampering(type(error).__name__)
-    session.lossy += reader.lossy
+def _class(v):
+    """The judge's own class for one of the program's exception classes."""
+    if type(v) is str:
+        kind = BUILTIN[v]
+    elif type(v) is list:
+        kind = library(v)
+        if not issubclass(kind, Exception):
+            raise ValueError("exception class")
+    else:
+        kind = session.classes[_whole(v)]
+    return ValueError if issubclass(kind, BaseExceptionGroup) else kind
+
+
+def _whole(v):
+    if type(v) is not int:
+        raise ValueError("number")
+    return v
+
+
+class _StandIn:
+    """What the classes that stand for exception classes of the program have of their own."""
+
+    def __str__(self):
+        text = self.__dict__.get("_text")
+        return super().__str__() if text is None else text
+
+    def __getattr__(self, name):
+        if name[:1] == "_":
+            raise AttributeError(name)
+        unsupported("the attribute %s of an exception of the program's" % name)
+
+
+def _stand_in(table):
+    """The class for an exception class of the program; it is made, as are those that it derives from."""
+    classes = session.classes
+    for reference, name, bases in table:
+        if type(reference) is int and reference not in classes:
+            own_bases = [_class(base) for base in bases]
+            if not any(issubclass(base, _StandIn) for base in own_bases):
+                own_bases.insert(0, _StandIn)
+            made = classes[reference] = type(_text(name), tuple(own_bases), {})
+            session.numbers[made] = reference
+    return _class(reference)
+
+
+def _exception_class(reader, table):
+    kind = _stand_in(table)
+    if issubclass(AssertionError, kind) or issubclass(kind, _LEAVES):  # `except` would catch the test's own failure
+        unsupported("the exception class %s" % kind.__name__)
+    return kind
+
+
+_LEAVES = (SystemExit, KeyboardInterrupt, GeneratorExit)
+
+
+def _special(reader, v):
+    """A value whose class has more, or other, than its base: what it has is asked of the program, or not carried."""
+    value, name, names, handle = v
+    value = reader.get(value)
+    session.lossy += 1
+    number = _remote(handle["r"])
+    base = type(value)
+    if not issubclass(base, _BASES):
+        raise ValueError("base")
+    changeable = base in both.CHANGEABLE
+    members = {}
+    for member in names:
+        if member in ("__repr__", "__str__", "__format__"):
+            members[member] = _TEXTS[member]
+        elif member not in _NEVER:
+            members[_text(member)] = _Asked(member, not changeable and member[:2] != "__")
+    made = type(_text(name), (base,), members)
+    value = made(value) if not hasattr(base, "_make") else made(*value)
+    vars(value)["_remote"] = number
     return value
 
 
-_NOTHING = {}
+_NEVER = frozenset(
+    "__class__ __classcell__ __classdictcell__ __del__ __delattr__ __dict__ __eq__ __hash__ __ne__ __setattr__".split()
+)
+_TEXTS = {
+    "__repr__": lambda self: repr(vars(self)["_remote"]),
+    "__str__": lambda self: str(vars(self)["_remote"]),
+    "__format__": lambda self, form: format(vars(self)["_remote"], form),
+}
+
+
+class _Asked:
+    """A member of a class of the program."""
+
+    def __init__(self, name, asks):
+        self.name, self.asks = name, asks
+
+    def __get__(self, x, kind=None):
+        if x is None or not self.asks:
+            unsupported("%s of a class of the program's" % self.name)
+        return getattr(vars(x)["_remote"], self.name)
+
+
+def _text(v):
+    if type(v) is not str:
+        raise ValueError("text")
+    return v
+
+
+def library(v):
+    """An object of the judge's own standard library."""
+    module, name = v
+    if type(name) is str and type(module) is str and module in sys.modules:
+        if module.split(".")[0] in sys.stdlib_module_names:
+            return operator.attrgetter(name)(sys.modules[module])
+    raise ValueError("library")
+
+
+_READ = {"exc": _exception_class, "~+": _special}
 
 
 def _remote(v):
@@ -159,31 +349,55 @@ def _remote(v):
     return found
 
 
+_BASES = tuple(codec.PLAIN)
+
+
 class _Sender(codec.Writer):
     """Writes the judge's values: functions as code, iterators as lists, library objects by name."""
 
-    __slots__ = ()
+    __slots__ = ("changes", "dropped", "given", "functions")
+
+    def __init__(self, remote, ids):
+        codec.Writer.__init__(self, remote, ids)
+        self.changes = []
+        self.dropped = []
+        self.given = set()  # containers that are arguments, or in one
+        self.functions = 0  # how many functions deep this is
+
+    def again(self, x):
+        found = codec.Writer.again(self, x)
+        if not self.functions and (found is None or "&" in found):
+            self.given.add(self.seen[id(x)])
+        return found
 
     def other(self, x, kind, depth):
         if kind is Remote:
             return {"r": [_number(x), ""]}
+        if isinstance(x, _BASES):
+            stays = getattr(x, "__dict__", {}).get("_remote")
+            if type(stays) is Remote:
+                return {"r": [_number(stays), ""]}
         return codec.Writer.other(self, x, kind, depth)
 
-
-def write_all(xs):
-    sender = _Sender(None)
-    sender.remote = lambda x: _send(sender, x)
-    return [sender.put(x) for x in xs]
+    def special(self, x, kind, value, names):
+        unsupported("sending %s to the program, whose class behaves unlike its base" % kind.__name__)
 
 
-def write(x):
-    return write_all([x])[0]
+def written(xs):
+    """A sender that has written values, and what it wrote."""
+    sender = opened()
+    return sender, [_carried(sender.put, x) for x in xs]
 
 
 def _send(sender, x):
     kind = type(x)
     if kind is types.FunctionType:
-        return _send_function(sender, x)
+        sender.functions += 1
+        sent = sender.within(codec.LOOSE, _send_function, x, 0)
+        sender.functions -= 1
+        return sent
+    if isinstance(x, type) and x in session.numbers:
+        return {"r": [session.numbers[x], ""]}
     module, name = getattr(x, "__module__", None), getattr(x, "__qualname__", None)
     if kind is type(str.upper):
         module = "builtins"
@@ -197,11 +411,11 @@ def _send(sender, x):
     if isinstance(x, (types.GeneratorType, map, filter, zip, enumerate)) or kind.__name__.endswith("_iterator"):
         items = list(itertools.islice(x, ITERATED + 1))
         if len(items) <= ITERATED:
-            return {"it": [sender.put(item, 1) for item in items]}
+            return {"it": sender.within(codec.LOOSE, codec.Writer.all, items, 1)}
     unsupported("cannot send a value of type %s to the program" % kind.__name__)
 
 
-def _send_function(sender, x):
+def _send_function(sender, x, depth):
     again = sender.again(x)
     if again is not None:
         return again
@@ -212,11 +426,11 @@ def _send_function(sender, x):
             cells.append([sender.put(cell.cell_contents, 1)])
         except ValueError:
             cells.append(None)
-    reads = set()  # and no more than these: the test's other names are not the program's business
-    names_of.of(x.__code__, reads, set())
+    used_names = reads.Names()  # and no more than these: the test's other names are not the program's business
+    used_names.add(x.__code__)
     used = [
         [name, sender.put(space[name], 1)]
-        for name in sorted(reads)
+        for name in sorted(used_names.reads)
         if name in space and type(space[name]) is not types.ModuleType
     ]
     return {
@@ -231,41 +445,6 @@ def _send_function(sender, x):
     }
 
 
-def patch(mine, theirs):
-    """Makes a container of the test look like the program left it, keeping inner containers' identity."""
-    kind = type(mine)
-    if kind is not type(theirs):
-        return
-    if kind is list:
-        if len(mine) != len(theirs):
-            mine[:] = theirs
-            return
-        for place, (a, b) in enumerate(zip(mine, theirs)):
-            mine[place] = _inner(a, b)
-    elif issubclass(kind, dict):
-        if list(mine) == list(theirs):
-            for key in theirs:
-                mine[key] = _inner(mine[key], theirs[key])
-        else:
-            mine.clear()
-            mine.update(theirs)
-    elif kind is set:
-        mine.clear()
-        mine.update(theirs)
-    elif kind is bytearray or kind is array.array:
-        mine[:] = theirs
-    elif kind is collections.deque:
-        mine.clear()
-        mine.extend(theirs)
-
-
-def _inner(a, b):
-    if type(a) in (list, dict, set) and type(a) is type(b):
-        patch(a, b)
-        return a
-    return b
-
-
 def _number(x):
     return _hidden(x, "_number")
 
@@ -273,7 +452,8 @@ def _number(x):
 def _operate(name, *xs):
     """An operator whose operands are all objects of the program is the program's business, and counted."""
     session.delegated += 1
-    return read(ask(["op", name, write_all(xs)]))
+    sender, operands = written(xs)
+    return ask(["op", name, operands], sender=sender)
 
 
 def _binary(name):
@@ -309,44 +489,33 @@ class Remote:
 
     def __call__(self, *arguments, **keywords):
         keys = list(keywords)
-        given = list(arguments) + [keywords[key] for key in keys]
-        sent = write_all(given)
+        sender, sent = written([*arguments, *[keywords[key] for key in keys]])
         count = len(arguments)
-        reply = ask(["call", _number(self), sent[:count], dict(zip(keys, sent[count:]))], _hidden(self, "_stops"))
-        if type(reply) is not list or len(reply) != 3 or type(reply[2]) is not dict:
-            tampering("shape of a call's reply")
-        how, value, changed = reply
-        if not session.by_value:
-            for place, now in changed.items():
-                place = int(place) if place.isascii() and place.isdigit() and len(place) < 9 else len(given)
-                if place >= len(given):
-                    tampering("argument number")
-                patch(given[place], read(now))
-        if how == "m":
-            return read(value)
-        if how != "a" or type(value) is not int or not 0 <= value < len(given):
-            tampering("argument number")
-        return given[value]
+        request = ["call", _number(self), sent[:count], dict(zip(keys, sent[count:]))]
+        return ask(request, sender=sender, stops=_hidden(self, "_stops"))
 
     def __getattribute__(self, name):
         if name.startswith("__") and name.endswith("__") and name not in ("__name__", "__doc__", "__dict__"):
             return _hidden(self, name)
-        value = read(ask(["getattr", _number(self), name]))
+        value = ask(["getattr", _number(self), name])
         if name in _STOPPING and type(value) is Remote:
+            value = Remote(_number(value), _hidden(value, "_kind"))
             object.__setattr__(value, "_stops", True)
         return value
 
     def __setattr__(self, name, value):
-        ask(["setattr", _number(self), name, write(value)])
+        sender, sent = written([value])
+        ask(["setattr", _number(self), name, *sent], _nothing, sender)
 
     def __delattr__(self, name):
-        ask(["delattr", _number(self), name])
+        ask(["delattr", _number(self), name], _nothing)
 
     def __dir__(self):
         return _operate("dir", self)
 
     def __getitem__(self, key):
-        return read(ask(["getitem", _number(self), write(key)]))
+        sender, sent = written([key])
+        return ask(["getitem", _number(self), *sent], sender=sender)
 
     def __setitem__(self, key, value):
         _operate("setitem", self, key, value)
@@ -374,10 +543,7 @@ class Remote:
         return hash(_operate("hash", self))
 
     def __len__(self):
-        length = ask(["len", _number(self)])
-        if type(length) is not int or length < 0:
-            tampering("len")
-        return length
+        return ask(["len", _number(self)], _length)
 
     def __bool__(self):
         return _truth(_operate("bool", self))
@@ -452,7 +618,7 @@ class Remote:
         return iter(_operate("reversed", self))
 
     def __iter__(self):
-        iterator = read(ask(["iter", _number(self)]))
+        iterator = ask(["iter", _number(self)])
         if type(iterator) is not Remote:
             tampering("iter")
         count = 8
@@ -471,12 +637,23 @@ class Remote:
 
 
 def _items(iterator, count):
-    reply = ask(["next", _number(iterator), count])
-    if type(reply) is not list or len(reply) != 2 or type(reply[0]) is not list or type(reply[1]) is not bool:
-        tampering("next")
-    if len(reply[0]) > count or (not reply[0] and not reply[1]):
-        tampering("next")
-    return [read(item) for item in reply[0]], reply[1]
+    def take(reader, reply):
+        items, ended = reply
+        if type(items) is not list or type(ended) is not bool or len(items) > count or not (items or ended):
+            raise ValueError("next")
+        return [reader.get(item) for item in items], ended
+
+    return ask(["next", _number(iterator), count], take)
+
+
+def _length(reader, value):
+    if type(value) is not int or value < 0:
+        raise ValueError("len")
+    return value
+
+
+def _nothing(reader, value):
+    return None
 
 
 def _is_text(value):

@@ -27,6 +27,7 @@ for _name in sorted(sys.stdlib_module_names - _SKIP):
 for _name in _SUBMODULES:
     _bring(_name)
 
+import _pylong  # noqa: E402
 import asyncio  # noqa: E402
 import selectors  # noqa: E402
 import time  # noqa: E402
@@ -50,4 +51,5 @@ _loop._make_self_pipe = lambda self: None
 _loop._close_self_pipe = lambda self: None
 _loop._write_to_self = lambda self: None
 warnings.simplefilter("ignore")
+_pylong._decimal = None  # texts of millions of digits: a program's own cost, as it was before Python 3.12
 sys.maxsize = 2**63 - 1  # programs mean "very large"; the 32-bit value would fail honest ones

@@ -30,10 +30,10 @@ def f(x, *rest, **named):
     return [x, (x, {x: "a"}), {1, 2}, 1.5, None, True, b"z", str(total), sorted(rest), Counter("aab")]
 """
 _REQUESTS = (
-    b'["names",["f","Point"],[]]',
+    b'["names",["f","Point"],[],true]',
     b'["call",0,[1],{}]',
-    b'["call",0,["a",{"t":[1,2]},{"d":[[1,"b"]]},[1,2,[3]]],{}]',
-    b'["call",0,[[1,2],1.5,null,true],{"k":"v"}]',
+    b'{"q":["call",0,["a",{"t":[1,2]},{"d":[[1,"b"]]},[1,2,[3]]],{}],"n":0,"c":[],"d":[]}',
+    b'{"q":["call",0,[[1,2],1.5,null,true],{"k":"v"}],"n":3,"c":[],"d":[]}',
     b'["call",1,[3],{}]',
 )
 
