@@ -41,7 +41,7 @@ fn honest_programs_that_are_hard_to_carry_pass_as_often_as_documented() {
         .filter(|(_, outcome)| outcome.verdict != RunVerdict::Passed)
         .map(|(row, outcome)| format!("{} {}", row["id"], outcome.verdict))
         .collect();
-    assert!(rows.len() - failed.len() >= 100, "docs/sandbox.md says 100 of {}: {failed:#?}", rows.len());
+    assert!(rows.len() - failed.len() >= 101, "docs/sandbox.md says 101 of {}: {failed:#?}", rows.len());
 }
 
 #[test]

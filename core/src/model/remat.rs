@@ -1,5 +1,5 @@
-//! Gradient checkpointing: a block's activations are dropped after the forward pass and computed again in the backward
-//! pass, from its input. Gradients have the same bits as without.
+//! Gradient checkpointing: what a part of the computation holds is dropped after the forward pass and computed again in
+//! the backward pass, from its input. Gradients have the same bits as without.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,17 +16,14 @@ thread_local! {
     static FOUND: RefCell<Vec<(Var, Tensor)>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Again {
+struct Again<F> {
     decoder: Decoder,
-    layer: usize,
-    packed: Packed,
-    angles: Arc<Angles>,
-    pass: Pass,
+    run: F,
 }
 
-impl CustomOp2 for Again {
+impl<F: Fn(&Tensor) -> Result<Tensor> + Send + Sync> CustomOp2 for Again<F> {
     fn name(&self) -> &'static str {
-        "checkpointed-block"
+        "computed-again"
     }
 
     fn cpu_fwd(
@@ -58,10 +55,7 @@ impl CustomOp2 for Again {
         g: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let x = Var::from_tensor(&x.detach())?;
-        let y = self
-            .decoder
-            .packed_block(self.layer, x.as_tensor(), &self.packed, &self.angles, &self.pass)
-            .map_err(|error| candle_core::Error::Msg(error.to_string()))?;
+        let y = (self.run)(x.as_tensor()).map_err(|error| candle_core::Error::Msg(error.to_string()))?;
         let mut gradients = (y * g)?.sum_all()?.backward()?;
         for (_, variable) in self.decoder.trainable() {
             if let Some(gradient) = gradients.remove(variable.as_tensor()) {
@@ -81,17 +75,26 @@ pub(super) fn block(
     angles: &Arc<Angles>,
     pass: &Pass,
 ) -> Result<Tensor> {
-    let y = decoder.packed_block(layer, &x.detach(), packed, angles, pass)?.detach().contiguous()?;
+    let (again, packed, angles, pass) = (decoder.clone(), packed.clone(), angles.clone(), *pass);
+    let run = move |x: &Tensor| again.packed_block(layer, x, &packed, &angles, &pass);
+    let y = run(&x.detach())?.detach().contiguous()?;
+    computed_again(decoder, x, &y, run)
+}
+
+/// `y`, which is `run(x)` without its graph; the backward pass computes it again. `run` uses no other variables than
+/// those of `decoder`, and the loss goes through [`gradients`].
+///
+/// # Errors
+/// What the device says.
+pub(crate) fn computed_again(
+    decoder: &Decoder,
+    x: &Tensor,
+    y: &Tensor,
+    run: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+) -> Result<Tensor> {
     // The backward pass only visits what leads to a variable: with frozen embeddings the first input has to be one.
     let x = if x.track_op() { x.clone() } else { Var::from_tensor(x)?.into_inner() };
-    let again = Again {
-        decoder: decoder.clone(),
-        layer,
-        packed: packed.clone(),
-        angles: angles.clone(),
-        pass: *pass,
-    };
-    Ok(x.apply_op2(&y, again)?)
+    Ok(x.apply_op2(y, Again { decoder: decoder.clone(), run })?)
 }
 
 /// Gradients of a scalar loss, with those of checkpointed blocks.

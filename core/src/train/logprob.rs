@@ -10,9 +10,14 @@ use crate::model::Decoder;
 use crate::model::kernels::activation::exp;
 use crate::model::kernels::widest;
 use crate::model::ops::with_numbers;
+use crate::model::remat::computed_again;
 
-/// Rows whose logits are held at once.
+/// Rows whose logits are computed at once, at most.
 const CHUNK: usize = 4096;
+/// More logits than these (256 MiB) are never held at once, whatever the number of rows and tokens of the vocabulary, as
+/// long as this leaves [`FEWEST`] rows.
+const HELD: usize = 1 << 26;
+const FEWEST: usize = 256;
 
 /// Log-probabilities of targets, and what is known of the distributions they were taken from.
 #[derive(Debug)]
@@ -35,16 +40,31 @@ pub fn token_logprobs(decoder: &Decoder, hidden: &Tensor, targets: &[u32]) -> Re
     Ok(token_scores(decoder, hidden, targets)?.logprobs)
 }
 
-/// As [`token_logprobs`], with what TRL logs beside them.
+/// As [`token_logprobs`], with what TRL logs beside them. Where all logits are more than 256 MiB they are computed a
+/// part of the rows at a time, dropped, and computed again in the backward pass.
 ///
 /// # Errors
 /// When the shapes do not fit or the device fails.
 pub fn token_scores(decoder: &Decoder, hidden: &Tensor, targets: &[u32]) -> Result<TokenScores> {
+    scores_within(decoder, hidden, targets, HELD)
+}
+
+fn scores_within(decoder: &Decoder, hidden: &Tensor, targets: &[u32], held: usize) -> Result<TokenScores> {
+    let vocab = decoder.config().vocab;
+    let drops = targets.len() * vocab > held;
+    let most = if drops { (held / vocab).clamp(FEWEST, CHUNK) } else { CHUNK };
     let mut parts = Vec::new();
     let (mut right, mut entropy) = (0, 0.0);
-    for (number, chunk) in targets.chunks(CHUNK).enumerate() {
-        let rows = hidden.narrow(0, number * CHUNK, chunk.len())?;
-        let (part, seen) = gather(&decoder.logits(&rows)?, chunk)?;
+    for (number, chunk) in targets.chunks(most).enumerate() {
+        let rows = hidden.narrow(0, number * most, chunk.len())?;
+        let (part, seen) = if drops {
+            let (again, wanted) = (decoder.clone(), chunk.to_vec());
+            let (part, seen) = gather(&decoder.logits(&rows.detach())?.detach(), chunk)?;
+            let run = move |rows: &Tensor| Ok(gather(&again.logits(rows)?, &wanted)?.0);
+            (computed_again(decoder, &rows, &part, run)?, seen)
+        } else {
+            gather(&decoder.logits(&rows)?, chunk)?
+        };
         parts.push(part);
         right += seen.right;
         entropy += seen.entropy;
@@ -211,6 +231,39 @@ mod tests {
             row[place] = f32::INFINITY;
             assert!(!row_totals(&row).0.is_finite());
             row[place] = 0.5;
+        }
+    }
+
+    #[test]
+    fn dropped_logits_give_the_same_values_and_gradients() {
+        use crate::model::{LoadOptions, Trainable, remat};
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/model/gemma2");
+        let options = LoadOptions { trainable: Trainable::Full, ..LoadOptions::default() };
+        let decoder = Decoder::load(&folder, &options).expect("a model");
+        let (rows, width) = (FEWEST * 2 + 9, decoder.config().hidden);
+        let numbers: Vec<f32> = (0..rows * width).map(|n| (n as f32 * 0.37).sin()).collect();
+        let hidden = Var::from_vec(numbers, (rows, width), &Device::Cpu).expect("a variable");
+        let targets: Vec<u32> = (0..rows as u32).map(|n| n % decoder.config().vocab as u32).collect();
+        let run = |held: usize| {
+            let scores = scores_within(&decoder, &hidden, &targets, held).expect("scores");
+            let values: Vec<f32> = scores.logprobs.to_vec1().expect("values");
+            let weights = (0..rows).map(|n| (n as f32).cos()).collect::<Vec<_>>();
+            let weights = Tensor::from_vec(weights, rows, &Device::Cpu).expect("weights");
+            let loss = (&scores.logprobs * weights).and_then(|x| x.sum_all()).expect("a loss");
+            let store = remat::gradients(&loss).expect("gradients");
+            let of =
+                |var: &Tensor| -> Option<Vec<f32>> { store.get(var)?.flatten_all().ok()?.to_vec1().ok() };
+            let mut slopes: Vec<_> =
+                decoder.trainable().iter().filter_map(|(_, var)| of(var.as_tensor())).collect();
+            slopes.push(of(hidden.as_tensor()).expect("reached"));
+            (values, scores.right, scores.entropy, slopes)
+        };
+        let (whole, parts) = (run(usize::MAX), run(1));
+        assert_eq!((&whole.0, whole.1), (&parts.0, parts.1));
+        assert!((whole.2 - parts.2).abs() < 1e-6 * whole.2);
+        assert_eq!((whole.3.len(), parts.3.len()), (2, 2), "the head and the hidden states");
+        for (a, b) in whole.3.iter().flatten().zip(parts.3.iter().flatten()) {
+            assert!((a - b).abs() < 1e-4 * (1.0 + a.abs()), "{a} {b}");
         }
     }
 
