@@ -74,7 +74,8 @@ fn what_makes_no_sense_is_refused_with_the_flag_to_change() {
         (vec!["--rule", "nearly"], "nearly"),
         (vec!["--few-shot"], "worked examples"),
         (vec!["--split", "validation"], "validation"),
-        (vec!["--reward", "nowhere"], "--samples"),
+        (vec!["--reward", "nowhere"], "--reward nowhere"),
+        (vec!["--reward", "tiny-strong"], "--samples"),
     ] {
         let ran = run(&mut evaluate(&more));
         assert_eq!(ran.status, Some(2), "{more:?}: {}", ran.stderr);

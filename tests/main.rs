@@ -12,6 +12,7 @@ mod plugin; // every transport, faults, the API's transcript, `sipf plugin`
 mod report; // `sipf report`: the page about a run
 mod run; // `sipf run` and `sipf plan`: the whole loop, killed and gone on with
 mod sandbox; // untrusted Python: verdicts, limits, codec, cache, `sipf sandbox`
+mod settings; // where settings come from, and what is refused before anything starts
 mod stages; // `sipf sample`, `simulate`, `align pairs`: one stage on files, stopped and gone on with
 mod tasks; // the built-in tasks on the real data sets, `sipf verify`
 mod tidy; // the architecture's invariants

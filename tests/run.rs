@@ -126,6 +126,56 @@ fn a_changed_setting_remakes_only_what_depends_on_it() {
 }
 
 #[test]
+fn a_folder_holds_only_what_its_settings_call_for_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("run");
+    let tiny = |iterations: &str, control: &str| {
+        let mut command = sipf();
+        command.args([
+            "run",
+            "--limit",
+            "8",
+            "--rollouts",
+            "2",
+            "--set",
+            "sft.epochs=1",
+            "--iterations",
+            iterations,
+        ]);
+        command.args(["--pair-policy", "margin_only", "--margin", "0.0001", "--set", "sample.max-tokens=24"]);
+        command.args([
+            "--set",
+            "evaluate.max-tokens=24",
+            "--set",
+            "simulate.max-tokens=24",
+            control,
+            "--run-dir",
+        ]);
+        let ran = run(command.arg(&place));
+        assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+        ran.stderr
+    };
+    tiny("2", "--control");
+    let before = contents(&place);
+    let told = tiny("1", "--no-control");
+    assert!(told.contains("kept in superseded/"), "{told}");
+    for name in ["iter-2", "control", "iter-1/samples.jsonl"] {
+        assert!(!place.join(name).exists(), "{name} is of other settings");
+    }
+    let manifest = std::fs::read_to_string(place.join("manifest.json")).unwrap();
+    assert!(!manifest.contains("iter-2") && !manifest.contains("control/"), "{manifest}");
+    let told = tiny("2", "--control");
+    assert!(
+        !told.contains("sft: ") && !told.contains("policy: "),
+        "what was trained before is taken back: {told}"
+    );
+    let after = contents(&place);
+    for (name, bytes) in &before {
+        assert!(after.get(name) == Some(bytes), "{name} differs");
+    }
+}
+
+#[test]
 fn a_program_task_runs_through_the_loop_and_its_programs_through_the_sandbox() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("run");
@@ -166,7 +216,8 @@ fn refused(arguments: &[&str]) -> Ran {
 #[test]
 fn what_is_missing_is_named_with_a_smaller_command_that_works() {
     let started = Instant::now();
-    let ran = refused(&["run", "--task", "mbpp", "--plugin", "prm-deepseek"]);
+    let ran = refused(&["run", "--task", "mbpp", "--plugin", "prm-deepseek", "--run-dir", "my run"]);
+    assert!(ran.stderr.contains("--run-dir 'my run'"), "{}", ran.stderr);
     assert!(started.elapsed() < Duration::from_secs(30));
     for text in
         ["google/gemma-2b", "deepseek-ai/deepseek-coder-6.7b-instruct", "memory", "sipf run --task pyfunc"]

@@ -144,7 +144,7 @@ fn settings_come_from_flags_over_config_over_the_card() {
         (setting["value"].to_string(), setting["from"].as_str().unwrap().to_owned())
     };
     assert_eq!(setting("temperature"), ("0.3".into(), "flag".into()));
-    assert_eq!(setting("wave"), ("5".into(), "config".into()));
+    assert_eq!(setting("wave"), ("5".into(), format!("config {}", config.display())));
     assert_eq!(setting("equation-filter"), ("\"both\"".into(), "card".into()));
     assert_eq!(setting("top-p"), ("1.0".into(), "default".into()));
     std::fs::write(&config, "wafe = 5\n").unwrap();

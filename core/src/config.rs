@@ -298,6 +298,8 @@ impl Default for RunConfig {
 pub struct Layer {
     /// Where they come from, for messages and `--dry-run`.
     pub origin: String,
+    /// What a message calls a setting of it; `None`: by origin and key.
+    pub called: Option<String>,
     /// Key and value.
     pub settings: BTreeMap<String, Value>,
 }
@@ -305,7 +307,7 @@ pub struct Layer {
 impl Layer {
     /// An empty layer.
     pub fn new(origin: impl Into<String>) -> Self {
-        Self { origin: origin.into(), settings: BTreeMap::new() }
+        Self { origin: origin.into(), ..Self::default() }
     }
 
     /// The settings of a TOML text.
@@ -316,9 +318,21 @@ impl Layer {
         let origin = origin.into();
         let table: toml::Table =
             text.parse().map_err(|error| Error::unusable(format!("{origin}: {error}")))?;
+        Self::of_table(origin, table)
+    }
+
+    /// The settings of a TOML table.
+    ///
+    /// # Errors
+    /// When JSON cannot hold it.
+    pub fn of_table(origin: impl Into<String>, table: toml::Table) -> Result<Self> {
         let mut layer = Self::new(origin);
         flatten("", &serde_json::to_value(table)?, &mut layer.settings);
         Ok(layer)
+    }
+
+    fn name(&self, key: &str) -> String {
+        self.called.clone().unwrap_or_else(|| format!("{}: {key}", self.origin))
     }
 
     /// Sets a key.
@@ -345,15 +359,23 @@ pub struct Setting {
     pub origin: String,
 }
 
+/// Every setting by its dotted key, as it is where nothing is said.
+///
+/// # Errors
+/// Never with settings that JSON can hold.
+pub fn defaults() -> Result<BTreeMap<String, Value>> {
+    let mut known = BTreeMap::new();
+    flatten("", &serde_json::to_value(RunConfig::default())?, &mut known);
+    Ok(known)
+}
+
 /// Lays the layers over the defaults, the later over the earlier.
 ///
 /// # Errors
 /// Names the layer and the key that is unknown, or whose value is of the wrong kind.
 pub fn resolve(layers: &[Layer]) -> Result<(RunConfig, Vec<Setting>)> {
-    let mut known = BTreeMap::new();
-    flatten("", &serde_json::to_value(RunConfig::default())?, &mut known);
     let mut merged: BTreeMap<String, (Value, String)> =
-        known.into_iter().map(|(key, value)| (key, (value, "default".to_owned()))).collect();
+        defaults()?.into_iter().map(|(key, value)| (key, (value, "default".to_owned()))).collect();
     for layer in layers {
         for (key, value) in &layer.settings {
             let key = key.replace('_', "-");
@@ -361,9 +383,12 @@ pub fn resolve(layers: &[Layer]) -> Result<(RunConfig, Vec<Setting>)> {
                 let near = nearest(&key, merged.keys());
                 return Err(Error::unusable(format!("{}: unknown setting {key:?}{near}", layer.origin)));
             };
-            let fits = read_with(&key, value);
-            if let Err(error) = fits {
-                return Err(Error::unusable(format!("{}: {key} = {value}: {error}", layer.origin)));
+            // TOML knows NaN and infinity, JSON does not.
+            if value.is_null() {
+                return Err(Error::unusable(format!("{}: it must be a finite number", layer.name(&key))));
+            }
+            if let Err(error) = read_with(&key, value) {
+                return Err(Error::unusable(format!("{} = {value}: {error}", layer.name(&key))));
             }
             *entry = (value.clone(), layer.origin.clone());
         }
@@ -435,17 +460,40 @@ impl RunConfig {
     /// # Errors
     /// Names the setting and its value.
     pub fn check(&self) -> Result<()> {
-        for (name, train) in
-            [("sft", &self.sft.train), ("reward", &self.reward.train), ("align", &self.align.train)]
-        {
-            train.check().map_err(|error| Error::unusable(format!("{name}.{error}")))?;
+        let (sft, reward, align) = (&self.sft, &self.reward, &self.align);
+        self.sample.check().map_err(|error| error.within("sample"))?;
+        self.simulate.check().map_err(|error| error.within("simulate"))?;
+        self.pairs.check().map_err(|error| error.within("pairs"))?;
+        self.evaluate.settings.check().map_err(|error| error.within("evaluate"))?;
+        let trainings = [
+            ("sft", &sft.train, sft.max_length),
+            ("reward", &reward.train, reward.max_length),
+            ("align", &align.train, align.max_length),
+        ];
+        for (name, train, max_length) in trainings {
+            let length = Error::unless(max_length > 0, "max-length", max_length, "1 or more");
+            length.and_then(|()| train.check()).map_err(|error| error.within(name))?;
         }
-        if self.reward.held_out >= 100 {
-            return Err(Error::unusable(format!(
-                "reward.held-out is {}; of a hundred questions, some must be left to train on",
-                self.reward.held_out
-            )));
+        let not_negative =
+            |key: &str, value: f64| Error::unless(value >= 0.0 && value.is_finite(), key, value, "0 or more");
+        not_negative("align.beta", align.beta)?;
+        not_negative("reward.head-learning-rate", reward.head_learning_rate)?;
+        let ranks = [
+            ("lora.alpha", "lora.dropout", self.lora.r, self.lora.alpha, self.lora.dropout),
+            (
+                "reward.lora-alpha",
+                "reward.lora-dropout",
+                reward.lora_r,
+                reward.lora_alpha,
+                reward.lora_dropout,
+            ),
+        ];
+        for (alpha_key, dropout_key, rank, alpha, dropout) in ranks {
+            Error::unless(rank == 0 || (alpha > 0.0 && alpha.is_finite()), alpha_key, alpha, "above 0")?;
+            Error::unless((0.0..1.0).contains(&dropout), dropout_key, dropout, "0 or more and below 1")?;
         }
+        let range = "below 100: of a hundred questions, some must be left to train on";
+        Error::unless(reward.held_out < 100, "reward.held-out", reward.held_out, range)?;
         Ok(())
     }
 }

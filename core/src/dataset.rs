@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use sipf_plugin::{DataFile, DataFormat, Problem, Row, Source, Split, Task};
 
-use crate::error::{AtPath, Error, Result};
+use crate::error::{AtPath, Error, Result, of_json_line};
 use crate::hub::Hub;
 
 /// Where rows come from and how many problems are wanted.
@@ -196,6 +196,12 @@ fn from_files(task: &dyn Task, split: Split, files: &[DataFile], options: &DataO
     }
     if collector.loaded.problems.is_empty() && options.limit != Some(0) {
         let from = options.data.as_deref().unwrap_or(Path::new("the published files"));
+        if one_file.is_some_and(|file| file.metadata().is_ok_and(|data| data.len() == 0)) {
+            return Err(Error::file(
+                from,
+                "is empty; --data takes a file of the task's rows, or a folder of them",
+            ));
+        }
         return Err(Error::file(
             from,
             format!("gives no problem of task {}, split {split}", task.card().name),
@@ -376,7 +382,7 @@ fn jsonl_lines(path: &Path, row: OnLine<'_>) -> Result<()> {
         let value = match serde_json::from_slice::<Value>(line) {
             Ok(value) if value.is_object() => Ok(value),
             Ok(_) => Err(Error::row(path, number, "should be one JSON object")),
-            Err(error) => Err(Error::row(path, number, error.to_string())),
+            Err(error) => Err(Error::row(path, number, of_json_line(&error))),
         };
         if !row(index, number, value)? {
             return Ok(());

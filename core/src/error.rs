@@ -44,6 +44,16 @@ pub enum Error {
     /// JSON could not be read or written.
     #[error("JSON: {0}")]
     Json(serde_json::Error),
+    /// A setting has a value that makes no sense.
+    #[error("{key} is {value}; it must be {range}")]
+    Setting {
+        /// Its key, with the sections it stands in (`sample.top-p`).
+        key: String,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        range: String,
+    },
     /// A setting, model or data set is unusable.
     #[error("{0}")]
     Unusable(String),
@@ -83,6 +93,30 @@ impl Error {
         Self::Unusable(message.into())
     }
 
+    /// Whether a setting's value is one that it may have.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where it does not hold.
+    pub fn unless(holds: bool, key: &str, value: impl std::fmt::Display, range: &str) -> Result<()> {
+        match holds {
+            true => Ok(()),
+            false => {
+                Err(Self::Setting { key: key.to_owned(), value: value.to_string(), range: range.to_owned() })
+            }
+        }
+    }
+
+    /// The same error about a setting of a section.
+    #[must_use]
+    pub fn within(self, section: &str) -> Self {
+        match self {
+            Self::Setting { key, value, range } => {
+                Self::Setting { key: format!("{section}.{key}"), value, range }
+            }
+            other => other,
+        }
+    }
+
     /// A file that holds something else than it should.
     pub fn file(path: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         Self::File { path: path.into(), message: message.into() }
@@ -108,6 +142,15 @@ pub fn per_row<T>(result: Result<T>) -> Result<std::result::Result<T, String>> {
         Ok(value) => Ok(Ok(value)),
         Err(error) if error.is_of_one_row() => Ok(Err(error.to_string())),
         Err(error) => Err(error),
+    }
+}
+
+/// What is wrong with a line of JSON, whose message names the line itself: the reader counts from the line's own start.
+pub fn of_json_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" at line 1 column ") {
+        Some((what, column)) if error.line() == 1 => format!("{what} at column {column}"),
+        _ => text,
     }
 }
 

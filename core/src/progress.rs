@@ -2,6 +2,7 @@
 //! now and then otherwise. Nothing else in the crate writes to the terminal or reads the clock for its results.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,19 @@ use std::time::{Duration, Instant};
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Between two updates of a terminal's line.
 const LIVE_EVERY: Duration = Duration::from_millis(100);
+
+/// Whether only notes are shown: what went wrong, or is not as was asked.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Shows no progress in this process from now on, only notes.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`be_quiet`] was asked for.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
 
 /// The progress of one stage. Threads may share it.
 #[derive(Debug)]
@@ -23,6 +37,7 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Show {
     Nothing,
+    Notes,
     Plain,
     Live,
 }
@@ -42,7 +57,11 @@ struct State {
 impl Progress {
     /// A stage of `total` units, where that is known.
     pub fn new(stage: &str, total: Option<u64>, unit: &'static str) -> Self {
-        let show = if std::io::stderr().is_terminal() { Show::Live } else { Show::Plain };
+        let show = match (is_quiet(), std::io::stderr().is_terminal()) {
+            (true, _) => Show::Notes,
+            (false, true) => Show::Live,
+            (false, false) => Show::Plain,
+        };
         Self::with(stage, total, unit, show)
     }
 
@@ -92,7 +111,7 @@ impl Progress {
     /// The last line.
     pub fn finish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.show == Show::Nothing {
+        if matches!(self.show, Show::Nothing | Show::Notes) {
             return;
         }
         let line = self.line(&state);
@@ -107,7 +126,7 @@ impl Progress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         let every = match self.show {
-            Show::Nothing => return,
+            Show::Nothing | Show::Notes => return,
             Show::Plain => PLAIN_EVERY,
             Show::Live => LIVE_EVERY,
         };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sipf_plugin::{RunVerdict, Step};
 
-use crate::error::{AtPath, Error, Result};
+use crate::error::{AtPath, Error, Result, of_json_line};
 use crate::model::save::write_bytes;
 
 /// A reasoning path that the policy wrote: a line of `samples.jsonl`.
@@ -247,8 +247,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     for (number, line) in (1..).zip(BufReader::new(file).lines()) {
         let line = line.at(path)?;
         if !line.trim().is_empty() {
-            let row =
-                serde_json::from_str(&line).map_err(|error| Error::row(path, number, error.to_string()))?;
+            let row = serde_json::from_str(&line)
+                .map_err(|error| Error::row(path, number, of_json_line(&error)))?;
             rows.push(row);
         }
     }

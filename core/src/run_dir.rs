@@ -1,7 +1,8 @@
 //! The run folder: one run at a time in it, a manifest of finished stages, and which stages a changed setting undoes.
 //!
 //! A stage is finished when the manifest says so. Its key is a hash of its settings and of the contents of its inputs:
-//! while the key stands and the files are there, the stage is skipped. Layout: docs/run-folder.md.
+//! while the key stands and the files are there, the stage is skipped. A stage of another key is set aside, and with it
+//! every later one; those whose key stands all the same are taken back when their turn comes. Layout: docs/run-folder.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -15,12 +16,19 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{AtPath, Error, Result};
 use crate::model::save::write_text;
+use crate::progress::Progress;
 use crate::work;
 
 /// Version of the layout and its records.
 pub const SCHEMA: u32 = 1;
 /// Begins the names of files that are being written.
 const STAGED: &str = ".tmp";
+/// Where finished stages lie that the settings have left behind.
+const SUPERSEDED: &str = "superseded";
+/// What such a stage was; beside its files.
+const RECORD: &str = "stage.json";
+/// Letters of a key in its folder's name.
+const SHORT: usize = 12;
 
 /// What a finished stage left.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -64,6 +72,8 @@ pub struct RunDir {
     manifest: Manifest,
     timings: BTreeMap<String, Seconds>,
     notes: Vec<String>,
+    /// Stages that were asked for since the folder was opened: what the settings call for.
+    met: BTreeSet<String>,
     _lock: File,
 }
 
@@ -119,10 +129,18 @@ impl RunDir {
             Err(TryLockError::Error(error)) => return Err(error).at(&path),
         }
         sweep(folder)?;
-        let manifest: Manifest = read_json(&folder.join("manifest.json"))?.unwrap_or_default();
+        let path = folder.join("manifest.json");
+        let manifest: Manifest = read_json(&path)
+            .map_err(|error| {
+                Error::unusable(format!(
+                    "{error}; the run's manifest is damaged: put a whole copy in its place, or remove it and every stage \
+                     is made anew"
+                ))
+            })?
+            .unwrap_or_default();
         if manifest.schema > SCHEMA {
             return Err(Error::file(
-                folder.join("manifest.json"),
+                path,
                 format!(
                     "has schema {}, this program knows up to {SCHEMA}: use a newer sipf",
                     manifest.schema
@@ -130,8 +148,14 @@ impl RunDir {
             ));
         }
         let timings = read_json(&folder.join("timings.json"))?.unwrap_or_default();
-        let mut run =
-            Self { folder: folder.to_path_buf(), manifest, timings, notes: Vec::new(), _lock: lock };
+        let mut run = Self {
+            folder: folder.to_path_buf(),
+            manifest,
+            timings,
+            notes: Vec::new(),
+            met: BTreeSet::new(),
+            _lock: lock,
+        };
         run.compare_program();
         run.manifest.schema = SCHEMA;
         Ok(run)
@@ -160,6 +184,11 @@ impl RunDir {
         &self.notes
     }
 
+    /// Whether a stage was asked for since the folder was opened.
+    pub fn has_begun(&self) -> bool {
+        !self.met.is_empty()
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -168,6 +197,11 @@ impl RunDir {
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Forgets what the run started from under earlier settings.
+    pub fn forget_inputs(&mut self) {
+        self.manifest.inputs.clear();
     }
 
     /// Notes the hash of something that the run starts from.
@@ -183,9 +217,9 @@ impl RunDir {
         write_text(&self.path("run.toml"), text)
     }
 
-    /// What a stage left, if it is finished.
+    /// What a stage left, if it is finished and the settings call for it.
     pub fn finished(&self, stage: &str) -> Option<Finished> {
-        self.manifest.stages.get(stage).cloned()
+        self.manifest.stages.get(stage).filter(|_| self.met.contains(stage)).cloned()
     }
 
     /// The hash of a file that a finished stage left.
@@ -193,12 +227,13 @@ impl RunDir {
     /// # Errors
     /// When no finished stage left it.
     pub fn hash(&self, file: &str) -> Result<String> {
-        let found = self.manifest.stages.values().find_map(|done| done.files.get(file).cloned());
+        let met = self.met.iter().filter_map(|stage| self.manifest.stages.get(stage));
+        let found = met.filter_map(|done| done.files.get(file)).next().cloned();
         found.ok_or_else(|| Error::file(self.path(file), "was left by no finished stage"))
     }
 
     /// Runs a stage unless it is finished: `make(key)` does the work and says what it left. A stage that was finished with
-    /// another key is undone first, its files removed when `make` has written new ones.
+    /// another key is set aside first.
     ///
     /// # Errors
     /// What `make` said, or that the folder cannot be written.
@@ -210,15 +245,19 @@ impl RunDir {
         make: impl FnOnce(&Self, &str) -> Result<Made>,
     ) -> Result<Finished> {
         let key = key_of(name, settings, &inputs);
-        if let Some(done) = self.finished(name).filter(|done| done.key == key) {
+        self.make_way(name, &key)?;
+        self.met.insert(name.to_owned());
+        if let Some(done) = self.finished(name) {
             if self.whole(&done)? {
                 self.drop_journals(&done)?;
                 return Ok(done);
             }
-            self.notes.push(format!("{name}: files are missing or changed; made anew"));
-        }
-        if self.manifest.stages.remove(name).is_some() {
+            self.note(name, "files are missing or changed; made anew");
+            self.manifest.stages.remove(name);
             self.write_manifest()?;
+        }
+        if let Some(done) = self.taken_back(name, &key)? {
+            return Ok(done);
         }
         let (started, cpu) = (Instant::now(), cpu_seconds());
         let made = make(self, &key);
@@ -252,12 +291,113 @@ impl RunDir {
         places.into_iter().try_for_each(|place| work::finish(&self.folder.join(place)))
     }
 
-    /// Ends a run that is complete: nothing is left to be done.
+    /// Ends a run that is complete: what its settings did not call for is set aside.
     ///
     /// # Errors
-    /// When the manifest cannot be written.
+    /// When the folder cannot be written.
     pub fn close(&mut self) -> Result<()> {
-        self.write_manifest()
+        self.set_aside_unmet()?;
+        self.write_manifest()?;
+        // What is left of stages that were never finished, in folders that hold nothing else.
+        for entry in std::fs::read_dir(&self.folder).at(&self.folder)? {
+            let entry = entry.at(&self.folder)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let mut files = self.manifest.stages.values().flat_map(|done| done.files.keys());
+            if is_of_stages(&name) && !files.any(|file| file.starts_with(&format!("{name}/"))) {
+                let unfinished = self.path(SUPERSEDED).join("unfinished").join(&name);
+                if unfinished.exists() {
+                    std::fs::remove_dir_all(&unfinished).at(&unfinished)?;
+                }
+                move_file(&entry.path(), &unfinished)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A line about a stage, now.
+    fn note(&self, stage: &str, text: &str) {
+        Progress::new(stage, None, "").note(text);
+    }
+
+    /// Where a stage of this key lies once it is set aside.
+    fn place_aside(&self, name: &str, key: &str) -> PathBuf {
+        self.path(SUPERSEDED).join(format!("{}-{:.SHORT$}", name.replace('/', "-"), key))
+    }
+
+    /// Sets a stage of another key aside, and every stage whose turn has not come: it may rest on this one.
+    fn make_way(&mut self, name: &str, key: &str) -> Result<()> {
+        match self.manifest.stages.get(name).is_some_and(|done| done.key != key) {
+            true => self.set_aside_unmet(),
+            false => Ok(()),
+        }
+    }
+
+    /// Moves every finished stage that was not asked for out of the way, with its record. Done again, it goes on.
+    fn set_aside_unmet(&mut self) -> Result<()> {
+        let unmet: BTreeMap<String, Finished> =
+            self.manifest.stages.iter().filter(|(name, _)| !self.met.contains(*name)).map(own).collect();
+        for (name, done) in &unmet {
+            let place = self.place_aside(name, &done.key);
+            std::fs::create_dir_all(&place).at(&place)?;
+            write_text(&place.join(RECORD), &format!("{}\n", serde_json::to_string_pretty(done)?))?;
+            let folders: BTreeSet<&Path> =
+                done.files.keys().filter_map(|file| Path::new(file).parent()).collect();
+            for file in done.files.keys() {
+                move_file(&self.path(file), &place.join(file))?;
+            }
+            for folder in folders {
+                self.move_timed(folder, &place)?;
+                // Only empty ones go.
+                folder.ancestors().take_while(|part| !part.as_os_str().is_empty()).for_each(|part| {
+                    let _ = std::fs::remove_dir(self.folder.join(part));
+                });
+            }
+        }
+        let Some(first) = unmet.keys().next().cloned() else { return Ok(()) };
+        self.manifest.stages.retain(|name, _| !unmet.contains_key(name));
+        self.write_manifest()?;
+        let more = if unmet.len() > 1 { format!(" (and {} more)", unmet.len() - 1) } else { String::new() };
+        self.note(&first, &format!("made with other settings or inputs{more}; kept in {SUPERSEDED}/"));
+        Ok(())
+    }
+
+    /// Logs that hold times are no files of the stage's record, but go where it goes.
+    fn move_timed(&self, folder: &Path, place: &Path) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(self.folder.join(folder)) else { return Ok(()) };
+        for entry in entries.flatten().filter(|entry| is_timed(&entry.file_name().to_string_lossy())) {
+            move_file(&entry.path(), &place.join(folder).join(entry.file_name()))?;
+        }
+        Ok(())
+    }
+
+    /// A stage of this key that was set aside, in its place again.
+    fn taken_back(&mut self, name: &str, key: &str) -> Result<Option<Finished>> {
+        let place = self.place_aside(name, key);
+        let Some(done) = read_json::<Finished>(&place.join(RECORD))?.filter(|done| done.key == key) else {
+            return Ok(None);
+        };
+        // What another key has begun there since; not what an earlier try of this has moved already.
+        self.drop_journals(&done)?;
+        let folders: BTreeSet<&Path> =
+            done.files.keys().filter_map(|file| Path::new(file).parent()).collect();
+        let untouched = done.files.keys().all(|file| place.join(file).is_file());
+        for folder in folders.into_iter().filter(|folder| untouched && is_training(folder)) {
+            let folder = self.folder.join(folder);
+            if folder.exists() {
+                std::fs::remove_dir_all(&folder).at(&folder)?;
+            }
+        }
+        for file in files_below(&place)?.into_iter().filter(|file| file != Path::new(RECORD)) {
+            move_file(&place.join(&file), &self.folder.join(&file))?;
+        }
+        if !self.whole(&done)? {
+            return Ok(None);
+        }
+        self.manifest.stages.insert(name.to_owned(), done.clone());
+        self.write_manifest()?;
+        std::fs::remove_dir_all(&place).at(&place)?;
+        let _ = std::fs::remove_dir(self.path(SUPERSEDED));
+        Ok(Some(done))
     }
 
     /// Takes a finished stage of another run as its own, where the key is the same. Returns whether it did.
@@ -272,11 +412,12 @@ impl RunDir {
         inputs: &StageInputs,
     ) -> Result<bool> {
         let key = key_of(name, settings, inputs);
-        if self.finished(name).is_some_and(|done| done.key == key) {
+        if self.manifest.stages.get(name).is_some_and(|done| done.key == key) {
             return Ok(false);
         }
         let Some(manifest) = read_json::<Manifest>(&other.join("manifest.json"))? else { return Ok(false) };
         let Some(done) = manifest.stages.get(name).filter(|done| done.key == key) else { return Ok(false) };
+        self.make_way(name, &key)?;
         for (file, hash) in &done.files {
             let (from, to) = (other.join(file), self.path(file));
             if let Some(folder) = to.parent() {
@@ -290,6 +431,7 @@ impl RunDir {
         }
         self.manifest.stages.insert(name.to_owned(), done.clone());
         self.write_manifest()?;
+        self.met.insert(name.to_owned());
         Ok(true)
     }
 
@@ -355,6 +497,44 @@ fn sweep(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a folder at a run's top is one that stages write to.
+fn is_of_stages(name: &str) -> bool {
+    ["sft", "reward", "control"].contains(&name) || name.starts_with("iter-")
+}
+
+/// Whether a folder is a training's alone.
+fn is_training(folder: &Path) -> bool {
+    ["sft", "reward", "policy"].iter().any(|name| folder.ends_with(name))
+}
+
+fn own((name, done): (&String, &Finished)) -> (String, Finished) {
+    (name.clone(), done.clone())
+}
+
+/// Moves a file or folder to a place whose folder need not be there; what is not there was moved before.
+fn move_file(from: &Path, to: &Path) -> Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
+    let folder = to.parent().unwrap_or(to);
+    std::fs::create_dir_all(folder).at(folder)?;
+    std::fs::rename(from, to).at(from)
+}
+
+/// Every file below a folder, by its path from there.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).at(folder)? {
+        let entry = entry.at(folder)?;
+        let name = PathBuf::from(entry.file_name());
+        match entry.path().is_dir() {
+            true => found.extend(files_below(&entry.path())?.into_iter().map(|file| name.join(file))),
+            false => found.push(name),
+        }
+    }
+    Ok(found)
 }
 
 fn hash_into(root: &Path, name: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
@@ -469,6 +649,51 @@ mod tests {
         stage(json!(2), "y");
         assert_eq!(calls.get(), 4, "a changed file is made anew");
         assert_eq!(std::fs::read_to_string(folder.path().join("a.jsonl")).expect("text"), "y");
+    }
+
+    /// Stages `a`, then `b` on what `a` wrote; the names of those that were made.
+    fn chain(folder: &Path, text: &str, stages: &[&str]) -> Vec<String> {
+        let mut run = RunDir::open(folder).expect("a run");
+        let made = std::cell::RefCell::new(Vec::new());
+        let mut before = String::new();
+        for name in stages {
+            let inputs = StageInputs::default().with("before", before.clone());
+            let file = format!("{name}/rows.jsonl");
+            let settings = if *name == "a" { json!(text) } else { json!(0) };
+            run.stage(name, &settings, inputs, |run, _| {
+                made.borrow_mut().push((*name).to_owned());
+                std::fs::create_dir_all(run.path(name)).at(run.path(name))?;
+                write_text(&run.path(&file), text)?;
+                write_text(&run.path(&format!("{name}/events.out.1")), "times")?;
+                Ok(Made { paths: vec![(*name).to_owned()], rows: 1, ..Made::default() })
+            })
+            .expect("made");
+            before = run.hash(&file).expect("a hash");
+        }
+        run.close().expect("closed");
+        made.into_inner()
+    }
+
+    #[test]
+    fn stages_of_other_settings_are_set_aside_and_taken_back_when_the_settings_return() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let there = |name: &str| folder.path().join(name).exists();
+        assert_eq!(chain(folder.path(), "x", &["a", "b", "c"]), ["a", "b", "c"]);
+        assert_eq!(chain(folder.path(), "x", &["a", "b"]), [""; 0], "fewer stages: nothing is made");
+        assert!(!there("c") && there("superseded"), "what is not called for does not lie in its place");
+        assert_eq!(chain(folder.path(), "y", &["a", "b"]), ["a", "b"]);
+        assert_eq!(chain(folder.path(), "x", &["a", "b", "c"]), [""; 0], "nothing that was made is lost");
+        let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("text");
+        assert_eq!((text("c/rows.jsonl"), text("c/events.out.1")), ("x".into(), "times".into()));
+    }
+
+    #[test]
+    fn a_damaged_manifest_says_what_it_is_and_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        chain(folder.path(), "x", &["a"]);
+        std::fs::write(folder.path().join("manifest.json"), "{\"schema\": 1,").expect("written");
+        let error = RunDir::open(folder.path()).err().expect("refused").to_string();
+        assert!(error.contains("manifest.json") && error.contains("remove it"), "{error}");
     }
 
     #[test]

@@ -70,6 +70,11 @@ impl Task for Mbpp {
 
     fn problems(&self, row: &Row, split: Split) -> Result<Vec<Problem>> {
         let id = row.integer("task_id")?;
+        if row.data.get("test_imports").is_some() {
+            return Err(Error::new(
+                "this row is of sanitized-mbpp.json, whose prompts and splits differ; the task reads mbpp.jsonl",
+            ));
+        }
         if split_of(id) != Some(split) {
             return Ok(Vec::new());
         }

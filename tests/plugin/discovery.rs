@@ -108,3 +108,28 @@ fn a_plugin_file_lends_its_names_to_a_command() {
     assert_eq!(ran.status, Some(2));
     assert!(ran.stderr.contains("exports several") && ran.stderr.contains("gsm8k"), "{}", ran.stderr);
 }
+
+#[test]
+fn new_check_and_install_print_one_json_object_whatever_comes_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = |words: &[&str], status: i32| -> Value {
+        let ran = run(at(folder.path()).args(words).arg("--json"));
+        assert_eq!(ran.status, Some(status), "{words:?}: {}{}", ran.stdout, ran.stderr);
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{words:?}: {error}: {}", ran.stdout))
+    };
+    std::fs::write(folder.path().join("broken.py"), "def task(:\n").unwrap();
+    std::fs::write(folder.path().join("text.txt"), "x").unwrap();
+    for file in ["./broken.py", "./text.txt"] {
+        for command in ["check", "install"] {
+            let told = one(&["plugin", command, file], 1);
+            assert_eq!(told["passed"], false);
+            assert!(told["error"].as_str().is_some_and(|why| why.contains(&file[2..])), "{told}");
+        }
+    }
+    let sums = workspace().join("tests/fixtures/sums.py").display().to_string();
+    assert_eq!(one(&["plugin", "check", &sums], 0)["passed"], true);
+    let told = one(&["plugin", "install", &sums], 0);
+    assert!(told["installed"].is_string() && told["exports"][0]["findings"].is_array(), "{told}");
+    let told = one(&["plugin", "new", "word-sums"], 0);
+    assert!(folder.path().join(told["folder"].as_str().unwrap()).is_dir(), "{told}");
+}

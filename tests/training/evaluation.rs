@@ -74,9 +74,12 @@ fn settings_come_from_flag_config_and_default_in_this_order() {
     command.args(["align", "--dry-run", "--json", "--max-steps", "4", "--config"]).arg(&config);
     let plan = object(command.arg("--data").arg(&data));
     assert_eq!(plan["steps"], 4);
-    for (key, value, from) in
-        [("batch-size", 3.into(), "config"), ("max-steps", 4.into(), "flag"), ("beta", 0.5.into(), "config")]
-    {
+    let file = format!("config {}", config.display());
+    for (key, value, from) in [
+        ("batch-size", 3.into(), file.as_str()),
+        ("max-steps", 4.into(), "flag"),
+        ("beta", 0.5.into(), file.as_str()),
+    ] {
         let key: &str = key;
         let value: serde_json::Value = value;
         assert_eq!(

@@ -49,6 +49,13 @@ pub(crate) fn eprint_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// One line on standard error of what is good to know; `--quiet` leaves it out.
+pub(crate) fn tell(line: &str) {
+    if !sipf_core::progress::is_quiet() {
+        eprint_line(line);
+    }
+}
+
 /// One line on standard output.
 ///
 /// # Errors

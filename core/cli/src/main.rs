@@ -3,6 +3,7 @@
 mod builtin;
 mod command;
 mod exit;
+mod given;
 mod interrupt;
 mod open;
 mod recipe;
@@ -16,15 +17,15 @@ mod writable;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     leave_threads_to_the_kernels();
-    let arguments = command::Arguments::parse();
-    match command::run(arguments) {
+    let done = given::parse().and_then(|(arguments, given)| {
+        command::run(arguments, &given).map_err(|error| given.explained(error))
+    });
+    match done {
         Ok(code) => code,
         Err(error) => exit::report(&error),
     }

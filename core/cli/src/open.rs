@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context;
 use sipf_plugin::{RewardModel, Task};
 use sipf_plugin_host::{Registry, discover, probe::Prober, registry::is_path};
 
@@ -26,6 +27,7 @@ impl PluginFlags {
         let mut registry =
             Registry::new(builtin::tasks(), builtin::rewards(), folders, Prober::this_program()?);
         for file in self.plugins.iter().filter(|plugin| is_path(plugin)) {
+            registry.open(file.as_ref()).context("--plugin")?;
             registry.add_file(file);
         }
         Ok(registry)

@@ -10,7 +10,7 @@ use sipf_core::{dataset, machine};
 use sipf_plugin::{Domain, Split};
 
 use crate::command::plan;
-use crate::exit::eprint_line;
+use crate::exit::tell;
 use crate::settings::{Resolved, RunFlags};
 
 /// A model of a run: what it is for, and what is known of it.
@@ -86,7 +86,7 @@ fn gigabytes(bytes: f64) -> String {
 }
 
 /// Says what has to be fetched, or ends the command with what is missing and a smaller one that works.
-pub(crate) fn check(flags: &RunFlags, resolved: &Resolved) -> anyhow::Result<()> {
+pub(crate) fn check(flags: &RunFlags, resolved: &Resolved, run_dir: Option<&Path>) -> anyhow::Result<()> {
     let all = needed(resolved);
     let (device, _) = machine::device(&flags.device)?;
     let bytes = if device.is_cpu() { 4.0 } else { 2.0 };
@@ -144,15 +144,15 @@ pub(crate) fn check(flags: &RunFlags, resolved: &Resolved) -> anyhow::Result<()>
     match (unreachable, short_of_memory) {
         (Some(why), _) => bail!(
             "models that are not on this machine cannot be fetched: {why}\n{told}\na smaller run that works here:\n  {}",
-            smaller(flags, resolved)
+            smaller(flags, resolved, run_dir)
         ),
         (None, true) => bail!(
             "this machine has not enough memory for the run ({} bytes a weight on this device)\n{told}\na smaller run that works here:\n  {}",
             bytes,
-            smaller(flags, resolved)
+            smaller(flags, resolved, run_dir)
         ),
         (None, false) => {
-            eprint_line(&format!("this run needs\n{told}"));
+            tell(&format!("this run needs\n{told}"));
             Ok(())
         }
     }
@@ -164,7 +164,7 @@ fn is_large(models: &[Needed<'_>]) -> bool {
 
 /// The same run with the bundled models, on a few questions; on a generated task of the same kind where the data is
 /// not to be had either.
-fn smaller(flags: &RunFlags, resolved: &Resolved) -> String {
+fn smaller(flags: &RunFlags, resolved: &Resolved, run_dir: Option<&Path>) -> String {
     let options = dataset::DataOptions { data: flags.data.clone(), limit: Some(1), skip_bad_rows: true };
     let card = resolved.task.card();
     let there = [Split::Train, Split::Test]
@@ -181,9 +181,19 @@ fn smaller(flags: &RunFlags, resolved: &Resolved) -> String {
     }
     command.push_str(&format!(" --model {TINY} --reward-base {TINY} --simulator {TINY} --limit 40"));
     if let Some(data) = flags.data.as_ref().filter(|_| there) {
-        command.push_str(&format!(" --data {}", data.display()));
+        command.push_str(&format!(" --data {}", quoted(data)));
+    }
+    if let Some(run_dir) = run_dir {
+        command.push_str(&format!(" --run-dir {}", quoted(run_dir)));
     }
     command
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@:,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
-//! Flags of `run` and `plan`, and how they lie over variables, `--config`, the recipe and the cards.
+//! Flags of `run` and `plan`, and how what is given lies over the recipe and the cards.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use sipf_core::config::{self, Layer, RunConfig, Setting};
-use sipf_plugin::{RewardModel, Task, TaskCard};
+use sipf_core::model::ModelFolder;
+use sipf_plugin::{RewardModel, Source, Split, Task, TaskCard};
 use sipf_plugin_host::registry::{BUILTIN, is_path};
 
+use crate::given::{Given, Origin, at_least_one, variable_of};
 use crate::open::PluginFlags;
 use crate::recipe;
 
@@ -21,33 +23,89 @@ const TINY: &str = "tiny";
 /// The run's own supervised model as simulator or reward base.
 pub(crate) const POLICY: &str = "policy";
 
+/// Flags that are a setting of a run, and its key.
+const FLAGS: [(&str, &str); 25] = [
+    ("task", "task"),
+    ("model", "model"),
+    ("simulator", "simulator"),
+    ("reward-base", "reward-base"),
+    ("method", "method"),
+    ("iterations", "iterations"),
+    ("samples-per-question", "sample.wave"),
+    ("positives", "sample.positives"),
+    ("negatives", "sample.negatives"),
+    ("temperature", "sample.temperature"),
+    ("rollouts", "simulate.rollouts"),
+    ("threshold", "simulate.threshold"),
+    ("full-counts", "simulate.full-counts"),
+    ("margin", "pairs.margin"),
+    ("pair-policy", "pairs.policy"),
+    ("pairs-per-question", "pairs.pairs-per-question"),
+    ("align-from", "align-from"),
+    ("equation-filter", "sample.equation-filter"),
+    ("equation-filter", "pairs.equation-filter"),
+    ("eval-limit", "evaluate.problems"),
+    ("eval-limit", "evaluate.transfer-problems"),
+    ("control", "control"),
+    ("rule", "rule"),
+    ("limit", "limit"),
+    ("seed", "seed"),
+];
+
+/// What to call a setting of this key and origin: by its flag, variable or file.
+fn as_given(key: &str, origin: &str) -> String {
+    let flag = FLAGS.iter().find(|(_, setting)| *setting == key);
+    match (flag, origin.strip_prefix("variable "), origin) {
+        (_, Some(name), _) => name.to_owned(),
+        (Some((flag, _)), _, "flag") => format!("--{flag}"),
+        (None, _, "flag") => format!("--set {key}"),
+        (Some((flag, _)), _, "default") => format!("--{flag}"),
+        (_, _, "default") => key.to_owned(),
+        (_, _, origin) => format!("{origin}: {key}"),
+    }
+}
+
+/// The same for what a flag or another layer said.
+fn called(given: &Given, long: &str, origin: &str) -> String {
+    match given.origin(long) {
+        Origin::Default => as_given(long, origin),
+        _ => given.name(long),
+    }
+}
+
+/// Name, value and origin of everything that was resolved, the flags that are no setting of a run behind.
+pub(crate) fn shown(given: &Given, resolved: &Resolved) -> Vec<(String, Value, String)> {
+    let settings = resolved.settings.iter();
+    let settings =
+        settings.map(|setting| (setting.key.clone(), setting.value.clone(), setting.origin.clone()));
+    let known = FLAGS.iter().map(|(flag, _)| *flag).collect();
+    settings.chain(given.others(&known)).collect()
+}
+
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RunFlags {
     /// Task, by name or plugin file [default: arith]
-    #[arg(long, value_name = "T", env = "SIPF_TASK")]
+    #[arg(long, value_name = "T")]
     pub(crate) task: Option<String>,
     #[command(flatten)]
     pub(crate) plugins: PluginFlags,
     /// The policy: a folder, a Hub id (owner/name@revision) or tiny
-    #[arg(long, value_name = "M", env = "SIPF_MODEL")]
+    #[arg(long, value_name = "M")]
     model: Option<String>,
     /// Who continues steps: a folder, a Hub id, tiny, or policy for the run's own supervised model
-    #[arg(long, value_name = "M", env = "SIPF_SIMULATOR")]
+    #[arg(long, value_name = "M")]
     simulator: Option<String>,
     /// What the reward model is trained from; likewise
-    #[arg(long, value_name = "M", env = "SIPF_REWARD_BASE")]
+    #[arg(long, value_name = "M")]
     reward_base: Option<String>,
     /// A recipe of docs/recipes, by name
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
-    /// Settings in TOML, laid over the recipe
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
     /// One setting by its dotted key, as in the recipe (may stand several times)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Data folder or file [default: published files, from the Hub]
-    #[arg(long, value_name = "D", env = "SIPF_DATA")]
+    #[arg(long, value_name = "D")]
     pub(crate) data: Option<PathBuf>,
     /// sipf, siof (outcome alone), rft or prft (supervised on chosen paths)
     #[arg(long, value_name = "NAME")]
@@ -92,7 +150,7 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "WHICH")]
     equation_filter: Option<String>,
     /// Problems of every evaluation
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u64>())]
     eval_limit: Option<u64>,
     /// Train a control too: continued supervised training for as many steps
     #[arg(long, overrides_with = "no_control")]
@@ -104,16 +162,16 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "R")]
     rule: Option<String>,
     /// First so many questions; caps supervised rows and evaluations too
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u64>())]
     pub(crate) limit: Option<u64>,
     /// Seed of everything that is drawn
-    #[arg(long, value_name = "N", env = "SIPF_SEED")]
+    #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "D", default_value = "auto", env = "SIPF_DEVICE")]
+    #[arg(long, value_name = "D", default_value = "auto")]
     pub(crate) device: String,
     /// Threads; the results do not depend on it
-    #[arg(long, value_name = "N", env = "SIPF_THREADS")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     pub(crate) threads: Option<usize>,
 }
 
@@ -131,54 +189,115 @@ pub(crate) struct Resolved {
 
 impl RunFlags {
     /// Resolves everything. `earlier` are the settings of a run that is gone on with.
-    pub(crate) fn resolve(&self, earlier: Option<Layer>) -> anyhow::Result<Resolved> {
+    pub(crate) fn resolve(&self, given: &Given, earlier: Option<Layer>) -> anyhow::Result<Resolved> {
         let registry = self.plugins.registry()?;
-        let said = |key: &str| {
-            earlier.as_ref().and_then(|layer| layer.settings.get(key)?.as_str().map(str::to_owned))
+        let config = match given.config() {
+            Some(config) => Some(Layer::of_table(config.origin().to_string(), config.keys.clone())?),
+            None => None,
         };
-        let task_name = self.task.clone().or_else(|| said("task")).unwrap_or_else(|| DEFAULT_TASK.into());
-        let task = registry.task(&task_name).context("--task")?;
+        // The last word on what the layers below are chosen by.
+        let said = |key: &str| {
+            let variable = std::env::var(variable_of(key)).ok().filter(|text| !text.is_empty());
+            let layers = [config.as_ref(), earlier.as_ref()].into_iter().flatten();
+            let mut texts = layers.filter_map(|layer| {
+                Some((layer.settings.get(key)?.as_str()?.to_owned(), layer.origin.clone()))
+            });
+            let variable = variable.map(|text| (text, format!("variable {}", variable_of(key))));
+            variable.or_else(|| texts.next())
+        };
+        let flag = |key: &str, value: &Option<String>| {
+            value.clone().map(|value| (value, given.origin(key).to_string())).or_else(|| said(key))
+        };
+        let (task_name, task_origin) =
+            flag("task", &self.task).unwrap_or_else(|| (DEFAULT_TASK.into(), "default".into()));
+        let task = registry.task(&task_name).with_context(|| called(given, "task", &task_origin))?;
         let card = task.card();
-        let wanted =
-            said("reward-model").or_else(|| card.reward.clone()).unwrap_or_else(|| DEFAULT_REWARD.into());
+        for (split, why) in [(Split::Train, "nothing to learn from"), (Split::Test, "nothing to measure on")]
+        {
+            ensure!(
+                !matches!(task.source(split)?, Source::Missing),
+                "{}: task {} has no {split} split, so there is {why}; name another task (sipf task list)",
+                called(given, "task", &task_origin),
+                card.name
+            );
+        }
+        let (wanted, mut reward_origin) = said("reward-model")
+            .or_else(|| card.reward.clone().map(|name| (name, "card".into())))
+            .unwrap_or_else(|| (DEFAULT_REWARD.into(), "default".into()));
         let reward = self.plugins.reward(&wanted).context("--plugin")?;
+        if reward.card().name != wanted {
+            reward_origin = given.origin("plugin").to_string();
+        }
         let transfer = card
             .transfer
             .iter()
             .map(|name| registry.task(name).with_context(|| format!("transfer task of {}", card.name)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut layers = vec![card_layer(&card, &*reward)];
-        match earlier {
+        let model = flag("model", &self.model).map(|(model, _)| model);
+        match earlier.clone() {
             Some(earlier) => layers.push(earlier),
-            None => layers.extend(self.recipe_layer(&card)?),
+            None => layers.extend(self.recipe_layer(&card, model.as_deref())?),
         }
-        if let Some(path) = &self.config {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
-            layers.push(Layer::of_toml(path.display().to_string(), &text)?);
+        layers.extend(config.clone());
+        layers.extend(self.given_layers(given)?);
+        for (key, name, origin) in
+            [("task", card.name.clone(), task_origin), ("reward-model", reward.card().name, reward_origin)]
+        {
+            let mut layer = Layer::new(origin);
+            layer.set(key, name);
+            layers.push(layer);
         }
-        layers.push(self.flag_layer()?);
-        let mut names = Layer::new("names");
-        names.set("task", card.name.clone());
-        names.set("reward-model", reward.card().name);
-        layers.push(names);
         let (mut config, mut settings) = config::resolve(&layers)?;
         self.settle(&mut config, &card)?;
+        const LIMITED: [&str; 4] = ["limit", "sft.rows", "evaluate.problems", "evaluate.transfer-problems"];
+        let limited = self.limit.map(|_| (LIMITED, given.origin("limit").to_string()));
         for setting in &mut settings {
             if let Some(value) = value_at(&serde_json::to_value(&config)?, &setting.key)
                 && value != setting.value
             {
                 setting.value = value;
+                if let Some((_, origin)) = limited.as_ref().filter(|(keys, _)| keys.contains(&&*setting.key))
+                {
+                    setting.origin = origin.clone();
+                }
             }
         }
-        config.check()?;
+        self.check(&config, &settings)?;
         let plugin_hash = self.plugin_hash(&task_name, &reward.card().name)?;
         Ok(Resolved { config, settings, task, transfer, reward, plugin_hash })
     }
 
+    /// Whether the numbers make sense and models can be what they are said to be; what does not is called as it was given.
+    fn check(&self, config: &RunConfig, settings: &[Setting]) -> anyhow::Result<()> {
+        let origin = |key: &str| {
+            let found = settings.iter().find(|setting| setting.key == key);
+            found.map(|setting| setting.origin.as_str()).unwrap_or_default()
+        };
+        if let Err(error) = config.check() {
+            let sipf_core::Error::Setting { key, value, range } = &error else { return Err(error.into()) };
+            bail!("{} is {value}; it must be {range}", as_given(key, origin(key)));
+        }
+        for (key, name) in
+            [("model", &config.model), ("simulator", &config.simulator), ("reward-base", &config.reward_base)]
+        {
+            if key == "model" || name != POLICY {
+                ModelFolder::check(name)
+                    .map_err(|error| anyhow!("{}: {error}", as_given(key, origin(key))))?;
+            }
+        }
+        let asked = ["flag", "variable"].iter().any(|place| origin("control").starts_with(place));
+        ensure!(
+            config.iterations > 0 || !config.control || !asked,
+            "{}: a control is trained for as many steps as the first iteration, and --iterations is 0",
+            as_given("control", origin("control"))
+        );
+        Ok(())
+    }
+
     /// The named recipe; the one for `tiny` where the policy is `tiny`; else the task's own.
-    fn recipe_layer(&self, card: &TaskCard) -> anyhow::Result<Option<Layer>> {
-        let tiny = self.model.as_deref() == Some(TINY);
+    fn recipe_layer(&self, card: &TaskCard, model: Option<&str>) -> anyhow::Result<Option<Layer>> {
+        let tiny = model == Some(TINY);
         let name = match (&self.recipe, tiny) {
             (Some(name), _) => Some(name.clone()),
             (None, true) => Some(TINY.to_owned()),
@@ -188,47 +307,79 @@ impl RunFlags {
         Ok(Some(Layer::of_toml(format!("recipe {name}"), recipe::text(&name)?)?))
     }
 
-    fn flag_layer(&self) -> anyhow::Result<Layer> {
-        let mut flags = Layer::new("flag");
-        flags.set_some("model", self.model.clone());
-        flags.set_some("simulator", self.simulator.clone());
-        flags.set_some("reward-base", self.reward_base.clone());
-        flags.set_some("method", self.method()?);
-        flags.set_some("iterations", self.iterations);
-        flags.set_some("sample.wave", self.samples_per_question);
-        flags.set_some("sample.positives", self.positives);
-        flags.set_some("sample.negatives", self.negatives);
-        flags.set_some("sample.temperature", self.temperature);
-        flags.set_some("simulate.rollouts", self.rollouts);
-        flags.set_some("simulate.threshold", self.threshold);
-        flags.set_some("simulate.full-counts", self.full_counts.then_some(true));
-        flags.set_some("pairs.margin", self.margin);
-        flags.set_some("pairs.policy", self.pair_policy.clone());
-        flags.set_some("pairs.pairs-per-question", self.pairs_per_question);
-        flags.set_some("align-from", self.align_from.clone());
-        if let Some(filter) = &self.equation_filter {
-            flags.set("sample.equation-filter", filter.clone());
-            flags.set("pairs.equation-filter", filter.clone());
+    /// What flags, variables and keys under the flags' names say, the weakest first.
+    fn given_layers(&self, given: &Given) -> anyhow::Result<Vec<Layer>> {
+        let mut layers: Vec<(Origin, Layer)> = Vec::new();
+        let mut put = |key: &str, origin: Origin, value: Option<Value>| {
+            if let Some(value) = value {
+                let mut layer = Layer::new(origin.to_string());
+                layer.called = Some(as_given(key, &layer.origin));
+                layer.set(key, value);
+                layers.push((origin, layer));
+            }
+        };
+        for key in config::defaults()?.into_keys().filter(|key| !FLAGS.iter().any(|(flag, _)| flag == key)) {
+            let name = variable_of(&key);
+            let value = std::env::var(&name).ok().filter(|text| !text.is_empty());
+            put(&key, Origin::Variable(name), value.map(|text| parse_value(&text)));
         }
-        flags.set_some("evaluate.problems", self.eval_limit);
-        flags.set_some("evaluate.transfer-problems", self.eval_limit);
-        flags.set_some("control", self.control.then_some(true).or(self.no_control.then_some(false)));
-        flags.set_some("rule", self.rule.clone());
-        flags.set_some("seed", self.seed);
+        let control = match self.no_control {
+            true => Some(false),
+            false => self.control.then_some(true),
+        };
+        let values = [
+            ("model", self.model.clone().map(Value::from)),
+            ("simulator", self.simulator.clone().map(Value::from)),
+            ("reward-base", self.reward_base.clone().map(Value::from)),
+            ("method", self.method(given)?.map(Value::from)),
+            ("iterations", self.iterations.map(Value::from)),
+            ("samples-per-question", self.samples_per_question.map(Value::from)),
+            ("positives", self.positives.map(Value::from)),
+            ("negatives", self.negatives.map(Value::from)),
+            ("temperature", self.temperature.map(Value::from)),
+            ("rollouts", self.rollouts.map(Value::from)),
+            ("threshold", self.threshold.map(Value::from)),
+            ("full-counts", self.full_counts.then_some(true.into())),
+            ("margin", self.margin.map(Value::from)),
+            ("pair-policy", self.pair_policy.clone().map(Value::from)),
+            ("pairs-per-question", self.pairs_per_question.map(Value::from)),
+            ("align-from", self.align_from.clone().map(Value::from)),
+            ("equation-filter", self.equation_filter.clone().map(Value::from)),
+            ("eval-limit", self.eval_limit.map(Value::from)),
+            ("control", control.map(Value::from)),
+            ("rule", self.rule.clone().map(Value::from)),
+            ("seed", self.seed.map(Value::from)),
+        ];
+        for (long, value) in values {
+            let origin = match long == "control" && self.no_control {
+                true => Origin::Flag,
+                false => given.origin(long),
+            };
+            for (_, key) in FLAGS.iter().filter(|(flag, _)| *flag == long) {
+                put(key, origin.clone(), value.clone());
+            }
+        }
         for text in &self.set {
             let (key, value) = text
                 .split_once('=')
                 .with_context(|| format!("--set {text}: say KEY=VALUE, for example align.beta=0.2"))?;
-            flags.set(key.trim(), parse_value(value.trim()));
+            put(key.trim(), Origin::Flag, Some(parse_value(value.trim())));
         }
-        Ok(flags)
+        // Stable: of two words of one rank the later stays the later.
+        layers.sort_by_key(|(origin, _)| match origin {
+            Origin::Default => 0,
+            Origin::Config(_) => 1,
+            Origin::Variable(_) => 2,
+            Origin::Flag => 3,
+        });
+        Ok(layers.into_iter().map(|(_, layer)| layer).collect())
     }
 
-    fn method(&self) -> anyhow::Result<Option<String>> {
+    fn method(&self, given: &Given) -> anyhow::Result<Option<String>> {
         const LATER: [&str; 5] = ["rpo", "srf", "psrf", "star", "sft"];
         match self.method.as_deref() {
             Some(name) if LATER.contains(&name) => {
-                bail!("--method {name}: not yet; there are sipf, siof, rft and prft")
+                bail!("{} {name}: not yet; there are sipf, siof, rft and prft", given.name("method"))
             }
             other => Ok(other.map(str::to_owned)),
         }
@@ -249,7 +400,6 @@ impl RunFlags {
             card.name
         );
         if let Some(limit) = self.limit.map(|limit| limit as usize) {
-            ensure!(limit > 0, "--limit is 0; it must be 1 or more");
             let cap = |value: &mut usize| *value = if *value == 0 { limit } else { (*value).min(limit) };
             cap(&mut config.limit);
             cap(&mut config.sft.rows);

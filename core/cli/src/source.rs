@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 use sipf_core::machine;
 use sipf_core::model::{Decoder, LoadOptions, ModelFolder, Tokenizer};
 
-use crate::exit::eprint_line;
+use crate::exit::tell;
+use crate::given::at_least_one;
 
 /// A model folder, an adapter on it, and where it runs.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Source {
     /// Model folder (config.json, tokenizer.json, model.safetensors), Hub id (owner/name@revision), tiny or tiny-strong
-    #[arg(long, value_name = "M", env = "SIPF_MODEL")]
+    #[arg(long, value_name = "M")]
     model: String,
     #[arg(skip)]
     opened: OnceLock<Arc<ModelFolder>>,
@@ -20,10 +21,10 @@ pub(crate) struct Source {
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     /// auto, cpu, cuda, cuda:N or metal
-    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "SIPF_DEVICE")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// Threads; the results do not depend on it
-    #[arg(long, value_name = "N", env = "SIPF_THREADS")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     threads: Option<usize>,
 }
 
@@ -83,7 +84,7 @@ impl Source {
         let folder = self.folder()?;
         let (device, why) = machine::device(&self.device)?;
         if !device.is_cpu() {
-            eprint_line(&format!("device: {why}"));
+            tell(&format!("device: {why}"));
         }
         // The type that weights have on a GPU, where memory and its bandwidth decide.
         let dtype = if device.is_cpu() { LoadOptions::default().dtype } else { machine::half_precision() };

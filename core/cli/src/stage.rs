@@ -1,4 +1,4 @@
-//! What the commands over one stage's files share: their flags, settings from flags over `--config` over the card, and a
+//! What the commands over one stage's files share: their flags, settings from what is given over the card, and a
 //! note beside a finished file, so that the same command given again does nothing.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ use sipf_core::model::Tokenizer;
 use sipf_core::work::{self, Target};
 use sipf_core::{record, run_dir};
 
+use crate::given::{Given, at_least_one, of_setting};
+use crate::training::{print_settings, settings_object};
 use crate::{exit, writable};
 
 /// Pieces in flight: programs of one are judged while the next is generated.
@@ -24,14 +26,11 @@ pub(crate) struct StageFlags {
     /// Where the rows go; what is done of them is kept beside it, and the same command goes on from there
     #[arg(long, value_name = "O.jsonl", required_unless_present = "dry_run")]
     out: Option<PathBuf>,
-    /// Settings in TOML, under the names of these flags; of a recipe, the stage's own section
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
     /// Print every setting and where it came from, and start nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Seed of everything that is drawn
-    #[arg(long, value_name = "N", default_value_t = 42, env = "SIPF_SEED")]
+    #[arg(long, value_name = "N", default_value_t = 42)]
     pub(crate) seed: u64,
     /// Print one JSON object
     #[arg(long)]
@@ -42,10 +41,10 @@ pub(crate) struct StageFlags {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct EngineFlags {
     /// The most sequences that run at once; changes the speed, not the text
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one::<usize>())]
     batch_size: usize,
     /// Memory for keys and values, in MiB; changes the speed, not the text
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = at_least_one::<usize>())]
     cache_mib: usize,
 }
 
@@ -65,43 +64,43 @@ pub(crate) struct Settled<T> {
     pub(crate) settings: T,
     /// Keys whose last word is a flag's or `--config`'s.
     pub(crate) said: Map<String, Value>,
-    shown: Vec<(String, Value, &'static str)>,
+    shown: Vec<(String, Value, String)>,
 }
 
 /// Values of flags under their settings' names; flags that do not stand are left out.
-pub(crate) fn given<const N: usize>(flags: [(&str, Option<Value>); N]) -> Map<String, Value> {
+pub(crate) fn said<const N: usize>(flags: [(&str, Option<Value>); N]) -> Map<String, Value> {
     flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
 impl StageFlags {
-    /// Lays flags over `--config` over what the card says over the defaults. `section` is the stage's name in a recipe.
+    /// Lays flags over other keys of `--config` over what the card says over the defaults.
     pub(crate) fn settle<T: Serialize + DeserializeOwned + Default>(
         &self,
-        section: &str,
+        given: &Given,
         card: &T,
-        given: Map<String, Value>,
+        flags: Map<String, Value>,
     ) -> anyhow::Result<Settled<T>> {
         let defaults = object(&T::default())?;
-        let mut merged: BTreeMap<String, (Value, &'static str)> = object(card)?
+        let mut merged: BTreeMap<String, (Value, String)> = object(card)?
             .into_iter()
             .map(|(key, value)| {
                 let origin = if defaults.get(&key) == Some(&value) { "default" } else { "card" };
-                (key, (value, origin))
+                (key, (value, origin.to_owned()))
             })
             .collect();
-        let file = self.config.as_deref().map(|path| read_config(path, section)).transpose()?;
+        let file = given.config().map(|config| config.origin().to_string()).unwrap_or_default();
         let mut said = Map::new();
-        for (key, value) in file.unwrap_or_default() {
+        for (key, value) in given.keys()? {
             let key = key.replace('_', "-");
             let Some(known) = merged.get_mut(&key) else {
-                let place = self.config.as_deref().unwrap_or(Path::new("--config"));
-                bail!("{}: unknown key {key:?}", place.display());
+                let place = given.config().map(|config| config.file.display().to_string());
+                bail!("{}: unknown key {key:?}", place.unwrap_or_default());
             };
-            *known = (value.clone(), "config");
+            *known = (value.clone(), file.clone());
             said.insert(key, value);
         }
-        for (key, value) in given {
-            merged.insert(key.clone(), (value.clone(), "flag"));
+        for (key, value) in flags {
+            merged.insert(key.clone(), (value.clone(), given.origin(of_setting(&key)).to_string()));
             said.insert(key, value);
         }
         let tree: Map<String, Value> =
@@ -121,22 +120,18 @@ impl StageFlags {
     /// Prints what the stage would do.
     pub(crate) fn print_plan<T>(
         &self,
+        given: &Given,
         settled: &Settled<T>,
         plan: &Map<String, Value>,
     ) -> anyhow::Result<()> {
+        let known = settled.shown.iter().map(|(key, ..)| of_setting(key)).collect();
+        let shown: Vec<_> = settled.shown.iter().cloned().chain(given.others(&known)).collect();
         if self.json {
-            let settings: Map<String, Value> = settled
-                .shown
-                .iter()
-                .map(|(key, value, from)| (key.clone(), json!({ "value": value, "from": from })))
-                .collect();
-            let mut object = json!({ "settings": settings });
+            let mut object = json!({ "settings": settings_object(&shown) });
             merge(&mut object, plan);
             return exit::print_line(&object.to_string());
         }
-        for (key, value, from) in &settled.shown {
-            exit::print_line(&format!("{key} = {value}  ({from})"))?;
-        }
+        print_settings(&shown)?;
         exit::print_line(&in_words(plan))
     }
 
@@ -231,16 +226,6 @@ fn merge(into: &mut Value, from: &Map<String, Value>) {
 pub(crate) fn in_words(summary: &Map<String, Value>) -> String {
     let told = summary.iter().filter(|(key, value)| key.starts_with("rows") || value.as_f64() != Some(0.0));
     told.map(|(key, value)| format!("{} {value}", key.replace('_', " "))).collect::<Vec<_>>().join(", ")
-}
-
-fn read_config(path: &Path, section: &str) -> anyhow::Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} (--config)", path.display()))?;
-    let table: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    let mut keys = object(&table)?;
-    match keys.remove(section) {
-        Some(Value::Object(own)) => Ok(own),
-        _ => Ok(keys),
-    }
 }
 
 /// A list of texts as a setting; none given is no setting.

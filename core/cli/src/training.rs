@@ -1,8 +1,8 @@
-//! Flags of the commands that train, and how they meet `--config` and the defaults.
+//! Flags of the commands that train, and how they meet the defaults.
 
 mod conduct;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
@@ -10,13 +10,16 @@ use sipf_core::align::BadRows;
 use sipf_core::model::{LoadOptions, LoraConfig, Trainable};
 use sipf_core::train::TrainSettings;
 
+use crate::exit;
+use crate::given::{Given, at_least_one};
+
 pub(crate) use conduct::{Job, conduct, read_rows};
 
-/// The same names stand as keys in `--config FILE.toml`; a flag wins over the file, the file over the default.
+/// The same names stand as keys in `--config FILE.toml`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct TrainingFlags {
     /// Model folder, Hub id (owner/name@revision), tiny or tiny-strong
-    #[arg(long, value_name = "M", env = "SIPF_MODEL")]
+    #[arg(long, value_name = "M")]
     pub(crate) model: Option<String>,
     /// Rows to train on: JSONL, JSON or Parquet (may stand several times)
     #[arg(long, value_name = "ROWS")]
@@ -24,9 +27,6 @@ pub(crate) struct TrainingFlags {
     /// Where the model and its metrics go
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Settings in TOML, under the names of these flags
-    #[arg(long, value_name = "FILE.toml")]
-    pub(crate) config: Option<PathBuf>,
     /// Print loss and metrics over the rows and train nothing
     #[arg(long)]
     pub(crate) eval_only: bool,
@@ -127,16 +127,16 @@ pub(crate) struct TrainingFlags {
     #[arg(long, value_name = "N")]
     logging_steps: Option<usize>,
     /// Seed of order, dropout and fresh weights
-    #[arg(long, value_name = "N", env = "SIPF_SEED")]
+    #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// The first so many rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// Threads
-    #[arg(long, value_name = "N", env = "SIPF_THREADS")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     threads: Option<usize>,
     /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "D", default_value = "cpu", env = "SIPF_DEVICE")]
+    #[arg(long, value_name = "D", default_value = "cpu")]
     device: String,
 }
 
@@ -155,20 +155,25 @@ pub(crate) struct Resolved {
     /// Settings that only this command knows.
     own: Map<String, Value>,
     /// Every setting and where it came from.
-    pub(crate) shown: Vec<(String, Value, &'static str)>,
+    pub(crate) shown: Vec<(String, Value, String)>,
 }
 
 impl TrainingFlags {
-    /// Resolves flags over `--config` over `defaults`; `own` are the command's own settings: key, default, flag.
+    /// Whether every weight is trained: `--full` stands, and no adapter is asked for with more weight.
+    pub(crate) fn is_full(&self, given: &Given) -> bool {
+        self.full && (self.lora_r.is_none() || given.origin("full") >= given.origin("lora-r"))
+    }
+
+    /// Resolves what is given over `defaults`; `own` are the command's own settings: key, default, flag.
     pub(crate) fn resolve(
         &self,
+        given: &Given,
         defaults: &TrainSettings,
         model: Option<&str>,
         max_length: usize,
         own: &[(&str, Value, Option<Value>)],
     ) -> anyhow::Result<Resolved> {
         sipf_core::machine::use_threads(self.threads)?;
-        let file = self.config.as_deref().map(read_config).transpose()?.unwrap_or_default();
         let Value::Object(mut merged) = serde_json::to_value(defaults)? else {
             bail!("settings are no object")
         };
@@ -181,33 +186,11 @@ impl TrainingFlags {
             merged.insert(key.into(), Value::Null);
         }
         merged.extend(own.iter().map(|(key, default, _)| ((*key).to_owned(), default.clone())));
-        let mut from: Map<String, Value> = merged.keys().map(|key| (key.clone(), json!("default"))).collect();
-        for (key, value) in file {
-            let key = key.replace('_', "-");
-            if merged.contains_key(&key) {
-                from.insert(key.clone(), json!("config"));
-                merged.insert(key, value);
-            } else {
-                let place = self.config.as_deref().unwrap_or(Path::new("--config"));
-                bail!("{}: unknown key {key:?}", place.display());
-            }
-        }
-        let mut given = self.given();
-        given.extend(own.iter().filter_map(|(key, _, flag)| Some(((*key).to_owned(), flag.clone()?))));
-        for (key, value) in given {
-            from.insert(key.clone(), json!("flag"));
-            merged.insert(key, value);
-        }
+        merged.extend(self.said(given));
+        merged.extend(own.iter().filter_map(|(key, _, flag)| Some(((*key).to_owned(), flag.clone()?))));
         let shown = merged
             .iter()
-            .map(|(key, value)| {
-                let from = match from.get(key).and_then(Value::as_str) {
-                    Some("flag") => "flag",
-                    Some("config") => "config",
-                    _ => "default",
-                };
-                (key.clone(), value.clone(), from)
-            })
+            .map(|(key, value)| (key.clone(), value.clone(), given.origin(key).to_string()))
             .collect();
         let text = |key: &str| merged.get(key).and_then(Value::as_str).map(str::to_owned);
         let number = |key: &str| merged.get(key).and_then(Value::as_f64);
@@ -221,6 +204,8 @@ impl TrainingFlags {
         let settings: TrainSettings =
             serde_json::from_value(Value::Object(merged.clone())).context("training settings")?;
         settings.check()?;
+        let length = number("max-length").unwrap_or(max_length as f64) as usize;
+        sipf_core::Error::unless(length > 0, "max-length", length, "1 or more")?;
         let (device, _) = sipf_core::machine::device(&self.device)?;
         let dtype = match device.is_cpu() {
             true => LoadOptions::default().dtype,
@@ -236,6 +221,7 @@ impl TrainingFlags {
                 if let Some(targets) = text("lora-targets") {
                     lora.target_modules = targets.split(',').map(|target| target.trim().to_owned()).collect();
                 }
+                lora.check()?;
                 Trainable::Lora(lora)
             }
         };
@@ -243,7 +229,7 @@ impl TrainingFlags {
             model: text("model").context("no model: say --model DIR, a Hub id, tiny or tiny-strong")?,
             data,
             eval_data: text("eval-data").map(PathBuf::from),
-            max_length: number("max-length").unwrap_or(max_length as f64) as usize,
+            max_length: length,
             skip_bad_rows: match text("bad-rows").as_deref() {
                 Some("skip") => true,
                 Some("stop") | None => false,
@@ -257,12 +243,12 @@ impl TrainingFlags {
         })
     }
 
-    /// Keys and values of the flags that stand on the command line.
-    fn given(&self) -> Map<String, Value> {
-        let mut given = Map::new();
+    /// Keys and values of the flags that have one.
+    fn said(&self, given: &Given) -> Map<String, Value> {
+        let mut said = Map::new();
         let mut put = |key: &str, value: Option<Value>| {
             if let Some(value) = value {
-                given.insert(key.to_owned(), value);
+                said.insert(key.to_owned(), value);
             }
         };
         put("model", self.model.as_ref().map(|x| json!(x)));
@@ -284,7 +270,7 @@ impl TrainingFlags {
         put("adam-eps", self.adam_eps.map(|x| json!(x)));
         put("max-length", self.max_length.map(|x| json!(x)));
         put("shuffle", self.shuffle.map(|x| json!(x)));
-        put("lora-r", if self.full { Some(Value::Null) } else { self.lora_r.map(|x| json!(x)) });
+        put("lora-r", if self.is_full(given) { Some(Value::Null) } else { self.lora_r.map(|x| json!(x)) });
         put("lora-alpha", self.lora_alpha.map(|x| json!(x)));
         put("lora-dropout", self.lora_dropout.map(|x| json!(x)));
         put("lora-targets", self.lora_targets.as_ref().map(|x| json!(x)));
@@ -298,27 +284,40 @@ impl TrainingFlags {
         put("logging-steps", self.logging_steps.map(|x| json!(x)));
         put("seed", self.seed.map(|x| json!(x)));
         put("limit", self.limit.map(|x| json!(x)));
-        given
+        said
     }
 
     /// Prints what a training would be.
-    pub(crate) fn print_plan(&self, resolved: &Resolved, rows: usize, tokens: usize) -> anyhow::Result<()> {
+    pub(crate) fn print_plan(
+        &self,
+        given: &Given,
+        resolved: &Resolved,
+        rows: usize,
+        tokens: usize,
+    ) -> anyhow::Result<()> {
         let steps = resolved.settings.steps(rows);
+        let known = resolved.shown.iter().map(|(key, ..)| key.as_str()).collect();
+        let shown: Vec<_> = resolved.shown.iter().cloned().chain(given.others(&known)).collect();
         if self.json {
-            let settings: Map<String, Value> = resolved
-                .shown
-                .iter()
-                .map(|(key, value, from)| (key.clone(), json!({ "value": value, "from": from })))
-                .collect();
-            return crate::exit::print_line(
-                &json!({ "settings": settings, "rows": rows, "tokens": tokens, "steps": steps }).to_string(),
-            );
+            let mut object = json!({ "rows": rows, "tokens": tokens, "steps": steps });
+            object["settings"] = settings_object(&shown);
+            return exit::print_line(&object.to_string());
         }
-        for (key, value, from) in &resolved.shown {
-            crate::exit::print_line(&format!("{key} = {value}  ({from})"))?;
-        }
-        crate::exit::print_line(&format!("{rows} rows, {tokens} tokens an epoch, {steps} optimizer steps"))
+        print_settings(&shown)?;
+        exit::print_line(&format!("{rows} rows, {tokens} tokens an epoch, {steps} optimizer steps"))
     }
+}
+
+/// Name, value and origin of settings, for `--json`.
+pub(crate) fn settings_object(shown: &[(String, Value, String)]) -> Value {
+    let object =
+        |(key, value, from): &(String, Value, String)| (key.clone(), json!({ "value": value, "from": from }));
+    Value::Object(shown.iter().map(object).collect())
+}
+
+/// A line a setting.
+pub(crate) fn print_settings(shown: &[(String, Value, String)]) -> anyhow::Result<()> {
+    shown.iter().try_for_each(|(key, value, from)| exit::print_line(&format!("{key} = {value}  ({from})")))
 }
 
 impl Resolved {
@@ -339,14 +338,5 @@ impl Resolved {
             true => LoadOptions { trainable: Trainable::Frozen, ..self.options.clone() },
             false => self.options.clone(),
         }
-    }
-}
-
-fn read_config(path: &Path) -> anyhow::Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} (--config)", path.display()))?;
-    let table: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    match serde_json::to_value(table)? {
-        Value::Object(keys) => Ok(keys),
-        _ => bail!("{}: no table", path.display()),
     }
 }

@@ -82,6 +82,18 @@ impl Default for PairSettings {
     }
 }
 
+impl PairSettings {
+    /// Whether the numbers make sense.
+    ///
+    /// # Errors
+    /// Names the setting and its value.
+    pub fn check(&self) -> Result<()> {
+        let holds = self.margin >= 0.0 && self.margin.is_finite();
+        Error::unless(holds, "margin", self.margin, "0 or more")?;
+        Error::unless(self.step_floor.is_finite(), "step-floor", self.step_floor, "a finite number")
+    }
+}
+
 /// Pairs, and why questions gave none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pairs {

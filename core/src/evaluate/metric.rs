@@ -60,6 +60,8 @@ pub struct Mean {
     pub value: f64,
     /// Its standard error over clusters; 0 where there are fewer than two.
     pub error: f64,
+    /// Clusters.
+    pub clusters: usize,
 }
 
 /// Mean of values that come in clusters (the samples of a problem, the prompts of a row): all values weigh the same,
@@ -81,12 +83,16 @@ pub fn clustered<'a>(clusters: impl IntoIterator<Item = &'a [f64]>) -> Option<Me
         1 => 0.0,
         _ => (clusters / (clusters - 1.0) * squares).sqrt() / count,
     };
-    Some(Mean { value, error })
+    Some(Mean { value, error, clusters: sums.len() })
 }
 
 impl Mean {
-    /// The 95 % interval of a share by the normal approximation, kept within 0 and 1.
+    /// The 95 % interval of a share by the normal approximation, kept within 0 and 1; Wilson's over clusters where none
+    /// differs from the others, as where nothing was right: that says little, not everything.
     pub fn interval(self) -> (f64, f64) {
+        if self.error == 0.0 {
+            return wilson(self.value, self.clusters as f64);
+        }
         ((self.value - Z95 * self.error).max(0.0), (self.value + Z95 * self.error).min(1.0))
     }
 }
@@ -187,7 +193,9 @@ mod tests {
         assert!((apart.error - copied.error).abs() < 1e-12 && apart.value == copied.value);
         // sd of 0 0 1 1 is sqrt(1/3), over sqrt(4).
         assert!((apart.error - (1.0_f64 / 3.0).sqrt() / 2.0).abs() < 1e-12);
-        assert_eq!(clustered([[0.25].as_slice()]), Some(Mean { value: 0.25, error: 0.0 }));
+        let none_right = clustered([[0.0].as_slice(), &[0.0], &[0.0]]).expect("values").interval();
+        assert_eq!(none_right, wilson(0.0, 3.0), "three wrong problems do not show that all are");
+        assert_eq!(clustered([[0.25].as_slice()]), Some(Mean { value: 0.25, error: 0.0, clusters: 1 }));
         assert_eq!(clustered(std::iter::empty::<&[f64]>()), None);
     }
 }

@@ -85,7 +85,11 @@ impl EvaluateSettings {
         Sampling { temperature, top_p, max_tokens, stop, ..Sampling::default() }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Whether the settings make sense together.
+    ///
+    /// # Errors
+    /// Names the setting and its value.
+    pub fn check(&self) -> Result<()> {
         if !self.greedy && self.samples == 0 {
             return Err(Error::unusable(
                 "an evaluation without greedy answers and without samples asks nothing: say --samples N",
@@ -96,6 +100,7 @@ impl EvaluateSettings {
                 "samples at temperature 0 are copies of the greedy answer: raise the temperature or ask for 0 samples",
             ));
         }
+        Error::unless(!self.ks.contains(&0), "ks", 0, "1 or more")?;
         self.sampling(self.temperature).check()
     }
 

@@ -56,24 +56,16 @@ impl Sampling {
     /// # Errors
     /// Names the setting and its value.
     pub fn check(&self) -> Result<()> {
-        let bad = |name: &str, value: f32, range: &str| {
-            Err(Error::unusable(format!("{name} is {value}; it must be {range}")))
-        };
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return bad("temperature", self.temperature, "0 (greedy) or more");
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return bad("top-p", self.top_p, "above 0 and at most 1");
-        }
-        if !(0.0..=1.0).contains(&self.min_p) {
-            return bad("min-p", self.min_p, "between 0 and 1");
-        }
-        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
-            return bad("repetition penalty", self.repetition_penalty, "above 0 (1 is off)");
-        }
-        if self.max_tokens == 0 {
-            return Err(Error::unusable("the number of new tokens is 0; it must be 1 or more"));
-        }
+        let temperature = self.temperature;
+        let holds = temperature >= 0.0 && temperature.is_finite();
+        Error::unless(holds, "temperature", temperature, "0 (greedy) or more")?;
+        let holds = self.top_p > 0.0 && self.top_p <= 1.0;
+        Error::unless(holds, "top-p", self.top_p, "above 0 and at most 1")?;
+        Error::unless((0.0..=1.0).contains(&self.min_p), "min-p", self.min_p, "between 0 and 1")?;
+        let penalty = self.repetition_penalty;
+        let holds = penalty > 0.0 && penalty.is_finite();
+        Error::unless(holds, "repetition-penalty", penalty, "above 0 (1 is off)")?;
+        Error::unless(self.max_tokens > 0, "max-tokens", self.max_tokens, "1 or more")?;
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::unusable("a stop string is empty"));
         }

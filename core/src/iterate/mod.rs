@@ -4,6 +4,7 @@
 //! settings and inputs stand ([`crate::run_dir`]), goes on from its journal after an interruption, and leaves the files
 //! that docs/run-folder.md names.
 
+mod check;
 mod data;
 mod likelihood;
 mod models;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sipf_plugin::{Execute, RewardModel, Task};
 
+pub use check::{base as reward_base, check};
 pub use models::Place;
 pub use plan::{PlannedStage, Weights, WorkPlan, plan};
 
@@ -127,9 +129,9 @@ pub fn run(run: &mut RunDir, config: &RunConfig, parts: &Parts, stop: &AtomicBoo
             stages.sample(iteration, &policy)?;
         }
     }
+    run.close()?;
     let folder = run.folder().to_path_buf();
     report::write(&folder, &folder.join("report.html"), &report::Options::default())?;
-    run.close()?;
     Ok(outcome)
 }
 

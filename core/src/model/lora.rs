@@ -72,6 +72,18 @@ fn ends_in(name: &str, suffix: &str) -> bool {
 }
 
 impl LoraConfig {
+    /// Whether the numbers make sense.
+    ///
+    /// # Errors
+    /// Names the setting, as training commands call it, and its value.
+    pub fn check(&self) -> Result<()> {
+        Error::unless(self.r > 0, "lora-r", self.r, "1 or more")?;
+        let holds = self.lora_alpha > 0.0 && self.lora_alpha.is_finite();
+        Error::unless(holds, "lora-alpha", self.lora_alpha, "above 0")?;
+        let holds = (0.0..1.0).contains(&self.lora_dropout);
+        Error::unless(holds, "lora-dropout", self.lora_dropout, "0 or more and below 1")
+    }
+
     /// The linear layers that get an adapter: name, outputs, inputs.
     ///
     /// # Errors

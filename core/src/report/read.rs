@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::error::{AtPath, Error, Result};
+use crate::error::{AtPath, Error, Result, of_json_line};
 
 /// A run folder, as far as it exists.
 #[derive(Debug, Default)]
@@ -215,7 +215,7 @@ fn lines<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     for (line, number) in text.lines().zip(1..) {
         if !line.trim().is_empty() {
             found.push(
-                serde_json::from_str(line).map_err(|error| Error::row(path, number, error.to_string()))?,
+                serde_json::from_str(line).map_err(|error| Error::row(path, number, of_json_line(&error)))?,
             );
         }
     }

@@ -41,7 +41,8 @@ pub(super) fn is_sampled(headline: &Headline, name: &str) -> bool {
 /// The 95 % interval of a measure's sampled mean, where its error is given.
 fn measure_interval(headline: &Headline, name: &str) -> Option<(f64, f64)> {
     let value = headline.measures.get(name)?;
-    let mean = Mean { value: value.get("sampled")?.as_f64()?, error: value.get("sampled_stderr")?.as_f64()? };
+    let (value, error) = (value.get("sampled")?.as_f64()?, value.get("sampled_stderr")?.as_f64()?);
+    let mean = Mean { value, error, clusters: headline.problems as usize };
     Some(mean.interval())
 }
 

@@ -31,6 +31,11 @@ enum Kind {
     TokenPair { good: u32, bad: u32 },
 }
 
+/// Whether a read-out is supported and its tokens are in the vocabulary.
+pub(super) fn check(readout: &Readout, tokenizer: &Tokenizer) -> Result<()> {
+    kind_of(readout, tokenizer).map(drop)
+}
+
 fn kind_of(readout: &Readout, tokenizer: &Tokenizer) -> Result<Kind> {
     let two = |labels: u8, positive: u8| match (labels, positive) {
         (2, 0 | 1) => Ok(usize::from(positive)),

@@ -4,6 +4,7 @@
 //! scores is the descriptor's; labels come from [`crate::simulate`].
 
 mod features;
+mod fits;
 mod head;
 mod label_row;
 pub mod layout;
@@ -15,6 +16,7 @@ mod score;
 #[cfg(test)]
 mod tests;
 
+pub use fits::fits;
 pub use label_row::{LabelRow, asking};
 pub use layout::Layout;
 pub use net::RewardNet;

@@ -119,9 +119,7 @@ impl SampleSettings {
     /// Names the setting and its value.
     pub fn check(&self) -> Result<()> {
         for (name, count) in [("wave", self.wave), ("max-attempts", self.max_attempts)] {
-            if count == 0 {
-                return Err(Error::unusable(format!("{name} is 0; it must be 1 or more")));
-            }
+            Error::unless(count > 0, name, count, "1 or more")?;
         }
         self.drawn(&[]).check()
     }

@@ -91,21 +91,11 @@ impl SimulateSettings {
     /// # Errors
     /// Names the setting and its value.
     pub fn check(&self) -> Result<()> {
-        if self.rollouts == 0 {
-            return Err(Error::unusable("rollouts is 0; it must be 1 or more"));
-        }
-        if self.threshold >= self.rollouts {
-            return Err(Error::unusable(format!(
-                "threshold is {} with {} rollouts: no step could ever be right",
-                self.threshold, self.rollouts
-            )));
-        }
-        if !(0.0..=1.0).contains(&self.max_chance) {
-            return Err(Error::unusable(format!(
-                "max-chance is {}; it must be between 0 and 1",
-                self.max_chance
-            )));
-        }
+        Error::unless(self.rollouts > 0, "rollouts", self.rollouts, "1 or more")?;
+        let range = format!("below rollouts ({}), or no step could ever be right", self.rollouts);
+        Error::unless(self.threshold < self.rollouts, "threshold", self.threshold, &range)?;
+        let share = (0.0..=1.0).contains(&self.max_chance);
+        Error::unless(share, "max-chance", self.max_chance, "between 0 and 1")?;
         self.drawn(&[]).check()
     }
 

@@ -121,16 +121,11 @@ impl TrainSettings {
     /// # Errors
     /// Names the setting and its value.
     pub fn check(&self) -> Result<()> {
-        let bad = |name: &str, value: f64, range: &str| {
-            Err(Error::unusable(format!("{name} is {value}; it must be {range}")))
-        };
-        if self.max_steps == 0 && !(self.epochs > 0.0 && self.epochs.is_finite()) {
-            return bad("epochs", self.epochs, "above 0 where max-steps is not given");
-        }
+        let above_0 = |value: f64| value > 0.0 && value.is_finite();
+        let range = "above 0 where max-steps is not given";
+        Error::unless(self.max_steps > 0 || above_0(self.epochs), "epochs", self.epochs, range)?;
         for (name, value) in [("batch-size", self.batch_size), ("grad-accum", self.grad_accum)] {
-            if value == 0 {
-                return bad(name, 0.0, "1 or more");
-            }
+            Error::unless(value > 0, name, value, "1 or more")?;
         }
         let rates = [
             ("learning-rate", self.learning_rate),
@@ -138,21 +133,15 @@ impl TrainSettings {
             ("max-grad-norm", self.max_grad_norm),
         ];
         for (name, value) in rates {
-            if !(value >= 0.0 && value.is_finite()) {
-                return bad(name, value, "0 or more");
-            }
+            Error::unless(value >= 0.0 && value.is_finite(), name, value, "0 or more")?;
         }
         for (name, value) in [("adam-beta1", self.adam_beta1), ("adam-beta2", self.adam_beta2)] {
-            if !(0.0..1.0).contains(&value) {
-                return bad(name, value, "between 0 and 1");
-            }
+            Error::unless((0.0..1.0).contains(&value), name, value, "0 or more and below 1")?;
         }
-        if !(0.0..=1.0).contains(&self.warmup_ratio) {
-            return bad("warmup-ratio", self.warmup_ratio, "between 0 and 1");
-        }
-        if self.adam_eps <= 0.0 {
-            return bad("adam-eps", self.adam_eps, "above 0");
-        }
+        let share = (0.0..=1.0).contains(&self.warmup_ratio);
+        Error::unless(share, "warmup-ratio", self.warmup_ratio, "between 0 and 1")?;
+        Error::unless(above_0(self.adam_eps), "adam-eps", self.adam_eps, "above 0")?;
+        Error::unless(self.logging_steps > 0, "logging-steps", self.logging_steps, "1 or more")?;
         Ok(())
     }
 

@@ -167,7 +167,7 @@ impl Registry {
         self.folders.iter().flat_map(|folder| discover::plugins_in(folder)).collect()
     }
 
-    /// Everything that can be named, without loading anything.
+    /// Everything that can be named. Of plugins, only files that were added are loaded.
     pub fn list(&self) -> Vec<Listed> {
         let api = sipf_plugin::API.to_string();
         let builtin = |name: String, exports: &str| Listed {
@@ -180,6 +180,19 @@ impl Registry {
         };
         let mut list: Vec<Listed> = self.tasks.iter().map(|task| builtin(task.card().name, "task")).collect();
         list.extend(self.rewards.iter().map(|reward| builtin(reward.card().name, "reward")));
+        for library in self.files.iter().filter_map(|file| self.open(file).ok()) {
+            let manifest = library.manifest();
+            let tasks = manifest.tasks.iter().map(|card| (&card.name, "task"));
+            let rewards = manifest.rewards.iter().map(|card| (&card.name, "reward"));
+            list.extend(tasks.chain(rewards).map(|(name, exports)| Listed {
+                name: name.clone(),
+                exports: exports.into(),
+                kind: Some(library.kind()),
+                api: manifest.api.to_string(),
+                place: library.path().display().to_string(),
+                broken: None,
+            }));
+        }
         for found in self.installed() {
             let place = found.folder.display().to_string();
             let broken = found.file().err().map(|error| error.to_string());

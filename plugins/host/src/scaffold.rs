@@ -45,6 +45,30 @@ api_files!(
     "text.rs",
 );
 
+/// Words that no crate can be called by.
+const KEYWORDS: [&str; 51] = [
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn",
+    "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop",
+    "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static",
+    "struct", "super", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual",
+    "where", "while", "yield",
+];
+/// Crates that a plugin's own would hide, and names that cargo keeps to itself.
+const CRATES: [&str; 12] = [
+    "alloc",
+    "build",
+    "core",
+    "deps",
+    "examples",
+    "incremental",
+    "proc_macro",
+    "serde",
+    "serde_json",
+    "sipf_plugin",
+    "std",
+    "test",
+];
+
 const API_MANIFEST: &str = "[package]
 name = \"sipf-plugin\"
 version = \"VERSION\"
@@ -69,6 +93,17 @@ pub fn write(name: &str, kind: Kind, into: &Path) -> Result<PathBuf> {
     if !usable {
         return Err(Error::Unknown(format!(
             "name {name:?}: use small letters, digits and hyphens, beginning with a letter"
+        )));
+    }
+    let word = name.replace('-', "_");
+    if KEYWORDS.contains(&&*word) || CRATES.contains(&&*word) {
+        let what = if KEYWORDS.contains(&&*word) {
+            "a word of Rust"
+        } else {
+            "a crate that the plugin is built with"
+        };
+        return Err(Error::Unknown(format!(
+            "name {name:?} is {what}, and cargo would not build it: choose another"
         )));
     }
     let folder = into.join(name);
@@ -161,5 +196,9 @@ mod tests {
         assert!(library_file("word-sums").contains("word_sums"));
         assert!(write("Word", Kind::Task, Path::new("nowhere")).is_err());
         assert!(write("9lives", Kind::Task, Path::new("nowhere")).is_err());
+        for (name, why) in [("fn", "word of Rust"), ("test", "crate"), ("serde-json", "crate")] {
+            let error = write(name, Kind::Task, Path::new("nowhere")).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::given::Given;
+
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
@@ -22,9 +24,9 @@ enum Action {
     Pairs(pairs::Args),
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     match &args.action {
-        Some(Action::Pairs(args)) => pairs::run(args),
-        None => train::run(&args.train),
+        Some(Action::Pairs(args)) => pairs::run(args, given),
+        None => train::run(&args.train, given),
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use sipf_core::dataset::{self, DataOptions};
 use sipf_core::evaluate::{self, EvaluateSettings, Evaluation, Journal, Subject, Summary, results};
@@ -14,6 +14,7 @@ use sipf_core::verify::Verifier;
 use sipf_plugin::{Domain, Split, Task};
 
 use super::reward::open_trained;
+use crate::given::at_least_one;
 use crate::source::Source;
 use crate::{exit, interrupt, open, writable};
 
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// The first so many problems
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// Samples of each problem beside the greedy answer, for pass@k and votes
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -61,19 +62,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "R")]
     rule: Option<String>,
     /// Folder of a trained reward model, for best-of-n and votes weighted by reward
-    #[arg(long, value_name = "DIR", requires = "samples")]
+    #[arg(long, value_name = "M")]
     reward: Option<String>,
     /// Where results_TIME.json and samples_TASK_TIME.jsonl go; an interrupted evaluation goes on from there
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// The most sequences that run at once; changes the speed, not the answers
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one::<usize>())]
     batch_size: usize,
     /// Memory for keys and values, in MiB; changes the speed, not the answers
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = at_least_one::<usize>())]
     cache_mib: usize,
     /// Seed of the samples
-    #[arg(long, value_name = "N", default_value_t = 42, env = "SIPF_SEED")]
+    #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
     /// Print one JSON object
     #[arg(long)]
@@ -88,6 +89,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let card = task.card();
     let split: Split = args.split.parse().map_err(|error| anyhow::anyhow!("--split: {error}"))?;
     let settings = args.settings(&*task);
+    settings.check()?;
+    ensure!(
+        args.reward.is_none() || args.samples > 0,
+        "--reward ranks samples, and there are none: say --samples N"
+    );
     let verifier = Verifier::new(task.clone(), open::sandbox()?, args.rule.as_deref())?;
     let options = DataOptions { data: args.data.clone(), limit: args.limit, ..DataOptions::default() };
     let loaded = dataset::load(&*task, split, &options)?;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
+use sipf_core::error::of_json_line;
 use sipf_core::generate::{Completion, Engine, EngineOptions, Request, Sampling, complete};
 use sipf_core::model::Tokenizer;
 use sipf_core::stream::StreamName;
 
-use crate::exit::{self, eprint_line, print_line};
+use crate::exit::{self, print_line, tell};
+use crate::given::at_least_one;
 use crate::interrupt;
 use crate::source::Source;
 
@@ -32,24 +34,24 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "ids")]
     chat: bool,
     /// Completions of each prompt
-    #[arg(short = 'n', long = "samples", value_name = "K", default_value_t = 1)]
+    #[arg(short = 'n', long = "samples", value_name = "K", default_value_t = 1, value_parser = at_least_one::<u64>())]
     samples: u64,
     #[command(flatten)]
     sampling: SamplingFlags,
     /// The most sequences that run at once; changes the speed, not the text
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one::<usize>())]
     batch_size: usize,
     /// Memory for keys and values, in MiB; changes the speed, not the text
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = at_least_one::<usize>())]
     cache_mib: usize,
     /// Compute every prompt by itself; changes the speed, not the text
     #[arg(long)]
     no_prefix_sharing: bool,
     /// Seed of the random streams
-    #[arg(long, value_name = "N", default_value_t = 42, env = "SIPF_SEED")]
+    #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
     /// Only the first N prompts
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// One JSON object on standard output
     #[arg(long)]
@@ -109,9 +111,6 @@ struct Prompt {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let sampling = Arc::new(args.sampling.sampling()?);
-    if args.samples == 0 {
-        bail!("-n is 0; it must be 1 or more");
-    }
     // Prompts are read before the model: a bad line should not cost a minute.
     let texts = texts(args)?;
     let tokenizer = args.source.tokenizer()?;
@@ -171,7 +170,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             print_line(&completion.text)?;
         }
         if rows.len() > 1 {
-            eprint_line(&format!(
+            tell(&format!(
                 "{} completions, {} new tokens; {} tokens computed, {} without shared prefixes",
                 rows.len(),
                 usage.generated_tokens,
@@ -211,7 +210,8 @@ fn read(file: &Path) -> anyhow::Result<Vec<(Option<Value>, String)>> {
     let mut rows = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = || format!("{}, line {}", file.display(), at + 1);
-        let value: Value = serde_json::from_str(line).with_context(place)?;
+        let value: Value = serde_json::from_str(line)
+            .map_err(|error| anyhow::anyhow!("{}: {}", place(), of_json_line(&error)))?;
         let Some(prompt) = value["prompt"].as_str() else {
             bail!("{}: no text under \"prompt\"", place());
         };

@@ -20,13 +20,20 @@ mod simulate;
 mod task;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::given::Given;
+
+/// How a setting is given.
+const SETTINGS: &str = "Every setting is a flag (--top-p 0.9), else a variable (SIPF_TOP_P=0.9), else a key of --config \
+    FILE.toml (top-p = 0.9).";
+
 /// A small language model teaches itself to reason: sample, simulate, reward, align, evaluate.
 #[derive(Debug, Parser)]
-#[command(name = "sipf", version, max_term_width = 110)]
+#[command(name = "sipf", version, max_term_width = 110, after_help = SETTINGS)]
 pub(crate) struct Arguments {
     /// Say more (repeat for more) on standard error
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -37,6 +44,9 @@ pub(crate) struct Arguments {
     /// When to colour the terminal
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: clap::ColorChoice,
+    /// Settings in TOML, under the names of the flags; a flag and its variable win over them
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -83,11 +93,14 @@ pub(crate) enum Command {
     Probe(probe::Args),
 }
 
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: Arguments, given: &Given) -> anyhow::Result<ExitCode> {
+    if arguments.quiet {
+        sipf_core::progress::be_quiet();
+    }
     match arguments.command {
-        Command::Align(args) => align::run(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Plan(args) => plan::run(&args),
+        Command::Align(args) => align::run(&args, given),
+        Command::Run(args) => run::run(&args, given),
+        Command::Plan(args) => plan::run(&args, given),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
@@ -98,10 +111,10 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => completions::run(&args),
         Command::Plugin(args) => plugin::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),
-        Command::Reward(args) => reward::run(&args),
-        Command::Sample(args) => sample::run(&args),
-        Command::Sft(args) => sft::run(&args),
-        Command::Simulate(args) => simulate::run(&args),
+        Command::Reward(args) => reward::run(&args, given),
+        Command::Sample(args) => sample::run(&args, given),
+        Command::Sft(args) => sft::run(&args, given),
+        Command::Simulate(args) => simulate::run(&args, given),
         Command::Task(args) => task::run(&args),
         Command::Probe(args) => probe::run(&args),
     }

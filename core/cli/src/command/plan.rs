@@ -2,14 +2,16 @@
 
 use std::process::ExitCode;
 
-use serde_json::{Map, Value, json};
 use sipf_core::iterate::{self, WorkPlan};
+use sipf_core::model::ModelFolder;
 use sipf_core::{dataset, machine};
 use sipf_plugin::{Problem, Split, Task};
 
 use crate::exit::{self, print_line};
+use crate::given::Given;
 use crate::requirements;
-use crate::settings::{Resolved, RunFlags};
+use crate::settings::{self, Resolved, RunFlags};
+use crate::training::{print_settings, settings_object};
 
 /// Problems of an endless split that are looked at for lengths.
 const LOOKED_AT: usize = 256;
@@ -23,8 +25,8 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let resolved = args.flags.resolve(None)?;
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
+    let resolved = args.flags.resolve(given, None)?;
     machine::use_threads(args.flags.threads)?;
     let plan = estimate(&args.flags, &resolved, true)?;
     match args.json {
@@ -35,23 +37,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Every setting and where it came from, then the plan: `--dry-run`.
-pub(crate) fn show(flags: &RunFlags, resolved: &Resolved, as_json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn show(
+    given: &Given,
+    flags: &RunFlags,
+    resolved: &Resolved,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     machine::use_threads(flags.threads)?;
     let plan = estimate(flags, resolved, true)?;
+    let shown = settings::shown(given, resolved);
     if as_json {
-        let settings: Map<String, Value> = resolved
-            .settings
-            .iter()
-            .map(|s| (s.key.clone(), json!({ "value": s.value, "from": s.origin })))
-            .collect();
         let mut object = serde_json::to_value(&plan)?;
-        object["settings"] = settings.into();
+        object["settings"] = settings_object(&shown);
         print_line(&object.to_string())?;
         return Ok(exit::DONE);
     }
-    for setting in &resolved.settings {
-        print_line(&format!("{} = {}  ({})", setting.key, setting.value, setting.origin))?;
-    }
+    print_settings(&shown)?;
     print_line("")?;
     print(&plan)?;
     Ok(exit::DONE)
@@ -66,6 +67,9 @@ pub(crate) fn estimate(
     must_have_data: bool,
 ) -> anyhow::Result<WorkPlan> {
     let config = &resolved.config;
+    if must_have_data && ModelFolder::is_here(iterate::reward_base(config)) {
+        iterate::check(config, &*resolved.task, &*resolved.reward, flags.data.as_deref())?;
+    }
     let (device, _) = machine::device(&flags.device)?;
     let count = |task: &dyn Task, split: Split, wanted: usize| -> anyhow::Result<Vec<Problem>> {
         let limit = if wanted > 0 { Some(wanted) } else { None };

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use clap::Subcommand;
 use serde_json::json;
 use sipf_plugin::conformance::{self, Finding, Held};
 use sipf_plugin::{RewardModel, Task};
 use sipf_plugin_host::{discover, registry::is_path, scaffold, transport::Kind};
 
+use crate::builtin;
 use crate::exit::{self, print_line};
 use crate::open::PluginFlags;
 
@@ -40,6 +41,9 @@ enum Action {
         /// Where to make the folder
         #[arg(long, value_name = "DIR", default_value = ".")]
         into: PathBuf,
+        /// One JSON object on standard output
+        #[arg(long)]
+        json: bool,
     },
     /// Load a plugin (or name a built-in) and check everything it must hold; exit 1 when something does not
     Check {
@@ -58,15 +62,24 @@ enum Action {
         /// Install here instead of the data home
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
+        /// One JSON object on standard output
+        #[arg(long)]
+        json: bool,
     },
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::List { plugins, json } => list(plugins, *json),
-        Action::New { name, reward, into } => new(name, *reward, into),
-        Action::Check { plugin, plugins, json } => check(plugin, plugins, *json),
-        Action::Install { file, into } => install(file, into.as_deref()),
+        Action::New { name, reward, into, json } => new(name, *reward, into, *json),
+        Action::Check { plugin, plugins, json } => {
+            let checked = check(plugin, plugins, *json)?;
+            if *json {
+                print_line(&checked.object().to_string())?;
+            }
+            Ok(checked.status())
+        }
+        Action::Install { file, into, json } => install(file, into.as_deref(), *json),
     }
 }
 
@@ -89,15 +102,26 @@ fn list(plugins: &PluginFlags, json: bool) -> anyhow::Result<ExitCode> {
     Ok(exit::DONE)
 }
 
-fn new(name: &str, reward: bool, into: &Path) -> anyhow::Result<ExitCode> {
+fn new(name: &str, reward: bool, into: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let mut builtin = builtin::tasks().into_iter().map(|task| task.card().name);
+    let mut rewards = builtin::rewards().into_iter().map(|reward| reward.card().name);
+    ensure!(
+        !builtin.any(|known| known == name) && !rewards.any(|known| known == name),
+        "name {name:?} is a built-in's: both could not be told apart; choose another"
+    );
     let kind = if reward { scaffold::Kind::Reward } else { scaffold::Kind::Task };
     let folder = scaffold::write(name, kind, into)?;
+    let library = Path::new("target/release").join(scaffold::library_file(name));
+    if json {
+        print_line(&json!({ "name": name, "folder": folder, "library": library }).to_string())?;
+        return Ok(exit::DONE);
+    }
     print_line(&format!(
         "wrote {}\nnext:\n  cd {}\n  cargo test\n  cargo build --release",
         folder.display(),
         folder.display()
     ))?;
-    print_line(&format!("  sipf plugin check target/release/{}", scaffold::library_file(name)))?;
+    print_line(&format!("  sipf plugin check {}", library.display()))?;
     Ok(exit::DONE)
 }
 
@@ -124,31 +148,53 @@ fn open(plugin: &str, plugins: &PluginFlags) -> anyhow::Result<Exports> {
     }
 }
 
-fn check(plugin: &str, plugins: &PluginFlags, json: bool) -> anyhow::Result<ExitCode> {
+/// What a check found.
+#[derive(Default)]
+struct Checked {
+    passed: bool,
+    exports: Vec<serde_json::Value>,
+    /// Why there is nothing to check.
+    error: Option<String>,
+}
+
+impl Checked {
+    fn object(&self) -> serde_json::Value {
+        let mut object = json!({ "passed": self.passed, "exports": self.exports });
+        if let Some(error) = &self.error {
+            object["error"] = json!(error);
+        }
+        object
+    }
+
+    fn status(&self) -> ExitCode {
+        if self.passed { exit::DONE } else { exit::did_not_hold() }
+    }
+}
+
+fn check(plugin: &str, plugins: &PluginFlags, json: bool) -> anyhow::Result<Checked> {
     let exports = match open(plugin, plugins) {
         Ok(exports) => exports,
         // A file that is there but cannot be loaded has failed its check.
-        Err(error) if Path::new(plugin).is_file() => return Err(exit::EndedEarly(error).into()),
+        Err(error) if Path::new(plugin).is_file() => {
+            exit::eprint_line(&format!("sipf: {error:#}"));
+            return Ok(Checked { error: Some(format!("{error:#}")), ..Checked::default() });
+        }
         Err(error) => return Err(error),
     };
     let sandbox = crate::open::sandbox()?;
-    let mut all = true;
-    let mut reports = Vec::new();
+    let mut checked = Checked { passed: true, ..Checked::default() };
     for task in &exports.tasks {
         let findings = conformance::check_task(&**task, sandbox.as_deref());
         let latency = conformance::median_latency(&**task).ok();
-        all &= conformance::all_hold(&findings);
-        reports.push(report(&task.card().name, "task", &findings, latency, json)?);
+        checked.passed &= conformance::all_hold(&findings);
+        checked.exports.push(report(&task.card().name, "task", &findings, latency, json)?);
     }
     for reward in &exports.rewards {
         let findings = conformance::check_reward(&**reward);
-        all &= conformance::all_hold(&findings);
-        reports.push(report(&reward.card().name, "reward", &findings, None, json)?);
+        checked.passed &= conformance::all_hold(&findings);
+        checked.exports.push(report(&reward.card().name, "reward", &findings, None, json)?);
     }
-    if json {
-        print_line(&json!({ "passed": all, "exports": reports }).to_string())?;
-    }
-    Ok(if all { exit::DONE } else { exit::did_not_hold() })
+    Ok(checked)
 }
 
 fn report(
@@ -180,10 +226,13 @@ fn report(
     Ok(json!({ "name": name, "exports": exports, "findings": rows }))
 }
 
-fn install(file: &Path, into: Option<&Path>) -> anyhow::Result<ExitCode> {
-    if !file.is_file() {
-        bail!("{}: not found", file.display());
-    }
+fn install(file: &Path, into: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    ensure!(
+        !file.is_dir(),
+        "{}: is a folder; name the plugin file in it, such as target/release/{}",
+        file.display(),
+        scaffold::library_file(&file.file_name().unwrap_or_default().to_string_lossy())
+    );
     let into = match into {
         Some(into) => into.to_path_buf(),
         None => discover::data_home()
@@ -191,12 +240,18 @@ fn install(file: &Path, into: Option<&Path>) -> anyhow::Result<ExitCode> {
     };
     let plugins = PluginFlags::default();
     let name = if is_path(&file.to_string_lossy()) { file.to_path_buf() } else { Path::new(".").join(file) };
-    let code = check(&name.to_string_lossy(), &plugins, false)?;
-    if code != exit::DONE {
-        return Ok(code);
+    let checked = check(&name.to_string_lossy(), &plugins, json)?;
+    let mut object = checked.object();
+    if checked.passed {
+        let library = plugins.registry()?.open(&name)?;
+        let folder = discover::install(&name, library.kind(), library.manifest(), &into)?;
+        object["installed"] = json!(folder);
+        if !json {
+            print_line(&format!("installed in {}", folder.display()))?;
+        }
     }
-    let library = plugins.registry()?.open(&name)?;
-    let folder = discover::install(&name, library.kind(), library.manifest(), &into)?;
-    print_line(&format!("installed in {}", folder.display()))?;
-    Ok(exit::DONE)
+    if json {
+        print_line(&object.to_string())?;
+    }
+    Ok(checked.status())
 }

@@ -14,6 +14,7 @@ use sipf_core::model::{LoadOptions, ModelFolder};
 use sipf_core::reward::RewardNet;
 use sipf_plugin::RewardModel;
 
+use crate::given::{Given, at_least_one};
 use crate::open::PluginFlags;
 
 #[derive(Debug, clap::Args)]
@@ -33,9 +34,9 @@ enum Action {
     Eval(eval::Args),
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     match &args.action {
-        Action::Train(args) => train::run(args),
+        Action::Train(args) => train::run(args, given),
         Action::Score(args) => score::run(args),
         Action::Eval(args) => eval::run(args),
     }
@@ -53,10 +54,10 @@ struct Trained {
     #[command(flatten)]
     plugins: PluginFlags,
     /// Threads
-    #[arg(long, value_name = "N", env = "SIPF_THREADS")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     threads: Option<usize>,
     /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "D", default_value = "cpu", env = "SIPF_DEVICE")]
+    #[arg(long, value_name = "D", default_value = "cpu")]
     device: String,
 }
 

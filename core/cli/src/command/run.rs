@@ -11,7 +11,8 @@ use sipf_core::machine;
 use sipf_core::run_dir::RunDir;
 
 use super::plan;
-use crate::exit::{self, EndedEarly, eprint_line, print_line};
+use crate::exit::{self, EndedEarly, print_line, tell};
+use crate::given::Given;
 use crate::interrupt;
 use crate::requirements;
 use crate::settings::{Resolved, RunFlags};
@@ -45,23 +46,24 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     let resumed = match args.resume {
         true => Some(args.run_dir.clone().map_or_else(newest, Ok)?),
         false => None,
     };
     let earlier = resumed.as_deref().map(settings_of).transpose()?;
-    let resolved = args.flags.resolve(earlier)?;
+    let resolved = args.flags.resolve(given, earlier)?;
     if args.dry_run {
-        return plan::show(&args.flags, &resolved, args.json);
+        return plan::show(given, &args.flags, &resolved, args.json);
     }
     let config = &resolved.config;
     machine::use_threads(args.flags.threads)?;
     let (device, why) = machine::device(&args.flags.device)?;
     if !device.is_cpu() {
-        eprint_line(&format!("device: {why}"));
+        tell(&format!("device: {why}"));
     }
-    requirements::check(&args.flags, &resolved)?;
+    requirements::check(&args.flags, &resolved, args.run_dir.as_deref())?;
+    iterate::check(config, &*resolved.task, &*resolved.reward, args.flags.data.as_deref())?;
     let default = || {
         let method =
             serde_json::to_value(config.method).ok().and_then(|name| name.as_str().map(str::to_owned));
@@ -84,12 +86,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     writable::folder("--run-dir", &folder)?;
     let mut run = RunDir::open(&folder)?;
-    run.notes().iter().for_each(|note| eprint_line(note));
-    let outcome = iterate::run(&mut run, config, &parts, interrupt::flag()).map_err(|error| match error {
+    run.notes().iter().for_each(|note| tell(note));
+    let outcome = iterate::run(&mut run, config, &parts, interrupt::flag());
+    let outcome = outcome.map_err(|error| match error {
         sipf_core::Error::Interrupted => {
             anyhow::Error::new(error).context(format!("{} is kept as far as it is", folder.display()))
         }
-        error => EndedEarly(anyhow::Error::new(error)).into(),
+        error if run.has_begun() => EndedEarly(anyhow::Error::new(error)).into(),
+        error => anyhow::Error::new(error),
     })?;
     print(&outcome, &folder, &resolved, args.json)?;
     Ok(exit::DONE)

@@ -14,8 +14,9 @@ use sipf_core::sample::{self, EquationFilter, Quota, SampleCounts, SampleInput, 
 use sipf_core::verify::Verifier;
 use sipf_plugin::{Domain, Problem, Split};
 
+use crate::given::{Given, at_least_one};
 use crate::source::Source;
-use crate::stage::{EngineFlags, Settled, StageFlags, given, object, texts, value};
+use crate::stage::{EngineFlags, Settled, StageFlags, object, said, texts, value};
 use crate::{exit, interrupt, open};
 
 #[derive(Debug, clap::Args)]
@@ -26,13 +27,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
     /// A data folder or one file [default: the published files]
-    #[arg(long, value_name = "PATH", env = "SIPF_DATA")]
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// train, validation or test
     #[arg(long, value_name = "S", default_value = "train")]
     split: Split,
     /// The first so many questions
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// Begin after so many questions
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -95,7 +96,7 @@ struct Flags {
 
 impl Flags {
     fn given(&self) -> Map<String, Value> {
-        given([
+        said([
             ("temperature", value(self.temperature)),
             ("top-p", value(self.top_p)),
             ("top-k", value(self.top_k)),
@@ -110,10 +111,10 @@ impl Flags {
     }
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     let task = args.plugins.task(&args.task)?;
     let card = task.card();
-    let settled = args.stage.settle("sample", &SampleSettings::of(&card)?, args.settings.given())?;
+    let settled = args.stage.settle(given, &SampleSettings::of(&card)?, args.settings.given())?;
     settled.settings.check()?;
     let limit = args.limit.map(|limit| limit + args.skip);
     let options = DataOptions { data: args.data.clone(), limit, ..DataOptions::default() };
@@ -132,7 +133,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "attempts_at_most": attempts,
             "tokens_at_most": attempts * settled.settings.max_tokens,
         }))?;
-        args.stage.print_plan(&settled, &plan)?;
+        args.stage.print_plan(given, &settled, &plan)?;
         return Ok(exit::DONE);
     }
     let verifier = Verifier::new(task.clone(), open::sandbox()?, args.rule.as_deref())?;

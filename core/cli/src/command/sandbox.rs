@@ -14,6 +14,7 @@ use sipf_plugin::{Counters, Limits, Outcome, RunVerdict, TestOutcome};
 use sipf_sandbox::{Found, Sandbox, SandboxOptions};
 
 use crate::exit;
+use crate::given::at_least_one;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -35,7 +36,7 @@ enum What {
 #[derive(Debug, Clone, clap::Args)]
 struct LimitFlags {
     /// Units of work that a program may use [default: 100000000000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u64>())]
     fuel: Option<u64>,
     /// Memory that a program may use, in MiB, at most 512 [default: 256]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(32..=512))]
@@ -88,11 +89,11 @@ fn open(threads: usize, limits: Limits) -> anyhow::Result<Sandbox> {
         .context("the sandbox does not start")?;
     match &sandbox.start().found {
         Found::Hit => {}
-        Found::Written => exit::eprint_line(&format!(
+        Found::Written => exit::tell(&format!(
             "sandbox: compiled the interpreter once for this machine ({:.0} s)",
             sandbox.start().took.as_secs_f64()
         )),
-        Found::Kept(why) => exit::eprint_line(&format!(
+        Found::Kept(why) => exit::tell(&format!(
             "sandbox: compiled the interpreter for this command only ({:.0} s): {why}",
             sandbox.start().took.as_secs_f64()
         )),

@@ -6,6 +6,7 @@ use sipf_core::align::{SftObjective, SftRow};
 use sipf_core::model::{Decoder, ModelFolder, Tokenizer};
 use sipf_core::train::{Objective, TrainSettings};
 
+use crate::given::Given;
 use crate::training::{Job, Resolved, TrainingFlags, conduct, read_rows};
 
 /// TRL's longest row.
@@ -20,13 +21,13 @@ pub(crate) struct Args {
     training: TrainingFlags,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let resolved = args.training.resolve(&TrainSettings::default(), None, MAX_LENGTH, &[])?;
-    train(&args.training, &resolved)
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
+    let resolved = args.training.resolve(given, &TrainSettings::default(), None, MAX_LENGTH, &[])?;
+    train(given, &args.training, &resolved)
 }
 
 /// SFT on the rows of the flags; of preference pairs the chosen halves.
-pub(super) fn train(flags: &TrainingFlags, resolved: &Resolved) -> anyhow::Result<ExitCode> {
+pub(super) fn train(given: &Given, flags: &TrainingFlags, resolved: &Resolved) -> anyhow::Result<ExitCode> {
     let folder = ModelFolder::open(&resolved.model, resolved.settings.seed)?;
     let tokenizer = Tokenizer::load(folder.path())?;
     let mut bad = resolved.bad_rows();
@@ -44,5 +45,13 @@ pub(super) fn train(flags: &TrainingFlags, resolved: &Resolved) -> anyhow::Resul
         None => None,
     };
     let eval = eval.as_ref().map(|eval| eval as &dyn Objective);
-    conduct(&Job { flags, resolved, objective: &objective, eval, base: Some(folder.path()), bad: &bad })
+    conduct(&Job {
+        given,
+        flags,
+        resolved,
+        objective: &objective,
+        eval,
+        base: Some(folder.path()),
+        bad: &bad,
+    })
 }

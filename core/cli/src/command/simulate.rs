@@ -15,8 +15,9 @@ use sipf_core::simulate::{self, LabelCounts, SimulateInput, SimulateSettings};
 use sipf_core::verify::Verifier;
 use sipf_plugin::Problem;
 
+use crate::given::{Given, at_least_one};
 use crate::source::Source;
-use crate::stage::{EngineFlags, StageFlags, given, object, texts, value};
+use crate::stage::{EngineFlags, StageFlags, object, said, texts, value};
 use crate::{exit, interrupt, open};
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "T")]
     task: String,
     /// Who continues the steps: a model folder, a Hub id (owner/name@revision), tiny or tiny-strong
-    #[arg(long, value_name = "M", env = "SIPF_SIMULATOR")]
+    #[arg(long, value_name = "M")]
     simulator: String,
     /// PEFT adapter to put on it
     #[arg(long, value_name = "DIR")]
@@ -34,10 +35,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "S.jsonl", required = true)]
     data: Vec<PathBuf>,
     /// Where the samples' questions lie: a data folder or one file [default: the published files]
-    #[arg(long, value_name = "PATH", env = "SIPF_DATA")]
+    #[arg(long, value_name = "PATH")]
     problems: Option<PathBuf>,
     /// Samples of the first so many questions
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// The answer rule that `passed` means [default: the task's]
     #[arg(long, value_name = "R")]
@@ -51,10 +52,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     plugins: open::PluginFlags,
     /// auto, cpu, cuda, cuda:N or metal
-    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "SIPF_DEVICE")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// Threads; the results do not depend on it
-    #[arg(long, value_name = "N", env = "SIPF_THREADS")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     threads: Option<usize>,
 }
 
@@ -104,7 +105,7 @@ struct Flags {
 
 impl Flags {
     fn given(&self) -> Map<String, Value> {
-        given([
+        said([
             ("rollouts", value(self.rollouts)),
             ("threshold", value(self.threshold)),
             ("full-counts", self.full_counts.then_some(Value::Bool(true))),
@@ -122,10 +123,10 @@ impl Flags {
     }
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     let task = args.plugins.task(&args.task)?;
     let card = task.card();
-    let settled = args.stage.settle("simulate", &SimulateSettings::of(&card), args.settings.given())?;
+    let settled = args.stage.settle(given, &SimulateSettings::of(&card), args.settings.given())?;
     let (settings, seed) = (&settled.settings, args.stage.seed);
     settings.check()?;
     let mut samples: Vec<Sample> = Vec::new();
@@ -143,7 +144,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "paths": selection.paths.len(),
             "rollouts_at_most": simulate::most_rollouts(&selection.paths, settings),
         }))?;
-        args.stage.print_plan(&settled, &plan)?;
+        args.stage.print_plan(given, &settled, &plan)?;
         return Ok(exit::DONE);
     }
     let source = Source::of(&args.simulator, args.adapter.as_deref(), &args.device, args.threads);

@@ -11,6 +11,7 @@ use sipf_core::dataset::{self, DataOptions};
 use sipf_plugin::{Role, Source, Split, Task, conformance};
 
 use crate::exit::{self, print_line};
+use crate::given::at_least_one;
 use crate::open::PluginFlags;
 use crate::writable;
 
@@ -61,7 +62,7 @@ struct Export {
     #[arg(long)]
     data: Option<PathBuf>,
     /// The first N problems after `--skip`
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// Leave out the first N problems
     #[arg(long, default_value_t = 0)]

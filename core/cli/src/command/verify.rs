@@ -12,10 +12,12 @@ use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
 use sipf_core::dataset::{self, DataOptions, Lookup};
+use sipf_core::error::of_json_line;
 use sipf_core::progress::Progress;
 use sipf_core::verify::{Judged, Verifier};
 use sipf_plugin::{Problem, RunVerdict, Split};
 
+use crate::given::at_least_one;
 use crate::rows_out::RowsOut;
 use crate::{exit, open};
 
@@ -47,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// The first so many problems, or lines of completions
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
@@ -179,7 +181,8 @@ fn completions(session: &mut Session<'_>, path: &Path, splits: &[Split], args: &
 /// Id, problem and completion of a line; a run's sample names its problem apart.
 fn read(line: &[u8], problems: &Lookup<'_>) -> anyhow::Result<(String, Problem, String)> {
     let text = std::str::from_utf8(line).context("not UTF-8")?;
-    let row: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))?;
+    let row: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|error| anyhow::anyhow!(of_json_line(&error)))?;
     let key = |name: &str| match row.get(name) {
         Some(Value::String(text)) => Ok(text.as_str()),
         Some(_) => anyhow::bail!("key {name:?} should be text"),

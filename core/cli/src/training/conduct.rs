@@ -11,10 +11,12 @@ use sipf_core::progress::Progress;
 use sipf_core::train::{self, Objective};
 
 use super::{Resolved, TrainingFlags};
+use crate::given::Given;
 use crate::{exit, interrupt, stage, writable};
 
 /// A training that only has to be started.
 pub(crate) struct Job<'a> {
+    pub(crate) given: &'a Given,
     pub(crate) flags: &'a TrainingFlags,
     pub(crate) resolved: &'a Resolved,
     pub(crate) objective: &'a dyn Objective,
@@ -47,7 +49,7 @@ pub(crate) fn conduct(job: &Job<'_>) -> anyhow::Result<ExitCode> {
     report_bad(job.bad);
     if flags.dry_run {
         let tokens = (0..objective.rows()).map(|row| objective.tokens(row)).sum();
-        flags.print_plan(resolved, objective.rows(), tokens)?;
+        flags.print_plan(job.given, resolved, objective.rows(), tokens)?;
         return Ok(exit::DONE);
     }
     if flags.eval_only {

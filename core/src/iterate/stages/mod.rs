@@ -51,6 +51,7 @@ impl<'a> Stages<'a> {
         let base = Base::open(&config.model, config.seed)?;
         let rule = Some(config.rule.as_str()).filter(|rule| !rule.is_empty());
         let verifier = Verifier::new(parts.task.clone(), parts.execute.clone(), rule)?;
+        run.forget_inputs();
         run.input("plugins", &parts.plugin_hash);
         run.input("demonstrations", &data.demonstrations_hash);
         run.input("questions", &data.questions_hash);

@@ -10,7 +10,8 @@ use sipf_core::run_dir;
 use sipf_core::sample::EquationFilter;
 
 use crate::exit;
-use crate::stage::{StageFlags, given, object, value};
+use crate::given::Given;
+use crate::stage::{StageFlags, object, said, value};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -54,7 +55,7 @@ struct Flags {
 
 impl Flags {
     fn given(&self) -> Map<String, Value> {
-        given([
+        said([
             ("margin", value(self.margin)),
             ("policy", value(self.pair_policy)),
             ("step-floor", value(self.step_floor)),
@@ -65,9 +66,10 @@ impl Flags {
     }
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let settled = args.stage.settle("pairs", &PairSettings::default(), args.settings.given())?;
+pub(super) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
+    let settled = args.stage.settle(given, &PairSettings::default(), args.settings.given())?;
     let settings = &settled.settings;
+    settings.check()?;
     anyhow::ensure!(
         !args.scores.is_empty() || settings.policy == PairPolicy::Outcome,
         "no scores: say --scores SCORES.jsonl (sipf reward score makes them), or --pair-policy outcome"
@@ -84,7 +86,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut summary = object(&json!({ "rows_in": samples.len(), "rows_out": found.pairs.len() }))?;
     summary.extend(object(&found.counts)?);
     if args.stage.dry_run {
-        args.stage.print_plan(&settled, &summary)?;
+        args.stage.print_plan(given, &settled, &summary)?;
         return Ok(exit::DONE);
     }
     let ingredients = json!({

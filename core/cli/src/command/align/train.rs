@@ -13,6 +13,7 @@ use sipf_core::progress::Progress;
 use sipf_core::train::{Objective, TrainSettings};
 
 use crate::command::sft;
+use crate::given::Given;
 use crate::training::{Job, Resolved, TrainingFlags, conduct, read_rows};
 use crate::writable;
 
@@ -55,6 +56,7 @@ pub(super) struct Args {
 
 /// What all losses over pairs share.
 struct Pairs<'a> {
+    given: &'a Given,
     flags: &'a TrainingFlags,
     resolved: &'a Resolved,
     folder: &'a ModelFolder,
@@ -64,7 +66,7 @@ struct Pairs<'a> {
     eval: Option<&'a [PreferenceRow]>,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     let flags = &args.training;
     let defaults = TrainSettings { learning_rate: LEARNING_RATE, ..TrainSettings::default() };
     let own = [
@@ -73,17 +75,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ("nll-scope", json!("sequence"), args.nll_scope.as_ref().map(|scope| json!(scope))),
         ("ref-model", Value::Null, args.ref_model.as_ref().map(|model| json!(model))),
     ];
-    let resolved = flags.resolve(&defaults, None, sft::MAX_LENGTH, &own)?;
+    let resolved = flags.resolve(given, &defaults, None, sft::MAX_LENGTH, &own)?;
     let loss: Loss = resolved.own("loss")?;
     if loss == Loss::Sft {
         anyhow::ensure!(
             args.beta.is_none() && args.nll_scope.is_none() && args.ref_model.is_none(),
             "--loss sft has neither --beta nor --nll-scope nor --ref-model"
         );
-        return sft::train(flags, &resolved);
+        return sft::train(given, flags, &resolved);
     }
     let beta: f64 = resolved.own("beta")?;
-    anyhow::ensure!(beta >= 0.0 && beta.is_finite(), "--beta is {beta}; it must be 0 or more");
+    sipf_core::Error::unless(beta >= 0.0 && beta.is_finite(), "beta", beta, "0 or more")?;
     let folder = ModelFolder::open(&resolved.model, resolved.settings.seed)?;
     let tokenizer = Tokenizer::load(folder.path())?;
     let mut bad = resolved.bad_rows();
@@ -92,6 +94,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let rows = read_rows(&resolved.data, resolved.limit, shape, &mut read)?;
     let eval = resolved.eval_data.as_deref().map(read).transpose()?;
     let pairs = Pairs {
+        given,
         flags,
         resolved: &resolved,
         folder: &folder,
@@ -166,6 +169,7 @@ impl Pairs<'_> {
         let train = objective("reference", self.rows)?;
         let eval = self.eval.map(|rows| objective("eval-reference", rows)).transpose()?;
         conduct(&Job {
+            given: self.given,
             flags: self.flags,
             resolved: self.resolved,
             objective: &train,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sipf_core::generate::{Request, Sampling, complete};
 
 use super::{Clock, Cost, Subject, prompt, rates, rates_line, request};
+use crate::given::at_least_one;
 use crate::source::Source;
 
 #[derive(Debug, clap::Args)]
@@ -14,19 +15,19 @@ pub(super) struct Args {
     #[command(flatten)]
     source: Source,
     /// Sequences at once; several are measured one after the other
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,16,64")]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,16,64", value_parser = at_least_one::<usize>())]
     batch: Vec<usize>,
     /// Tokens of each prompt; no two prompts share a beginning
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one::<usize>())]
     prompt_tokens: usize,
     /// New tokens of each sequence
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one::<usize>())]
     new_tokens: usize,
     /// 0 is greedy
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     temperature: f32,
     /// Measurements; the median is reported beside all of them
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one::<usize>())]
     repeats: usize,
     /// Each measurement takes at least this many seconds
     #[arg(long, value_name = "S", default_value_t = 1.0)]

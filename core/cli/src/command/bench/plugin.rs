@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sipf_plugin::{Problem, Role, Task, conformance};
 
 use super::median;
+use crate::given::at_least_one;
 use crate::open::PluginFlags;
 
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Measurements of each, taking turns; the median is reported
-    #[arg(long, value_name = "N", default_value_t = 15)]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one::<usize>())]
     repeats: usize,
     /// Each measurement takes about this many seconds
     #[arg(long, value_name = "S", default_value_t = 0.1)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sipf_core::generate::{Request, Sampling, Usage, complete};
 
 use super::{Clock, Cost, Subject, median, prompt, rates, rates_line, request};
+use crate::given::at_least_one;
 use crate::source::Source;
 
 #[derive(Debug, clap::Args)]
@@ -15,25 +16,25 @@ pub(super) struct Args {
     #[command(flatten)]
     source: Source,
     /// Paths
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one::<usize>())]
     paths: usize,
     /// Tokens of each question
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one::<usize>())]
     prompt_tokens: usize,
     /// Steps of each path; rollouts start after each but the last
     #[arg(long, value_name = "N", default_value_t = 4)]
     steps: usize,
     /// Tokens of each step
-    #[arg(long, value_name = "N", default_value_t = 25)]
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = at_least_one::<usize>())]
     step_tokens: usize,
     /// Rollouts of each step
-    #[arg(long, value_name = "K", default_value_t = 8)]
+    #[arg(long, value_name = "K", default_value_t = 8, value_parser = at_least_one::<usize>())]
     rollouts: usize,
     /// Sequences at once
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one::<usize>())]
     batch: usize,
     /// Measurements of each scheme, taken in turns
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one::<usize>())]
     repeats: usize,
 }
 

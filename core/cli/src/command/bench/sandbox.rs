@@ -17,6 +17,7 @@ use sipf_sandbox::{Phases, Sandbox, SandboxOptions};
 
 use self::peers::{Clock, Peers};
 use super::median;
+use crate::given::at_least_one;
 use crate::open::PluginFlags;
 
 /// References that use more fuel than this are left out of the race: one of them alone takes seconds on every side.
@@ -35,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// The first so many references
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// Verdicts at once, on every side
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
@@ -50,7 +51,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "soak")]
     same: bool,
     /// Give so many verdicts, every tenth on a hostile program, and watch this process's memory
-    #[arg(long, value_name = "VERDICTS")]
+    #[arg(long, value_name = "VERDICTS", value_parser = at_least_one::<usize>())]
     soak: Option<usize>,
     #[command(flatten)]
     plugins: PluginFlags,

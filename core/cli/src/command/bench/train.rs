@@ -12,12 +12,14 @@ use sipf_core::model::{Decoder, LoadOptions, LoraConfig, ModelFolder, Trainable}
 use sipf_core::progress::Progress;
 use sipf_core::train::{self, Objective, Observed, TrainSettings};
 
+use crate::given::at_least_one;
+
 use super::{Clock, Cost, prompt, rates};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Model folder, Hub id or bundled name
-    #[arg(long, value_name = "M", env = "SIPF_MODEL")]
+    #[arg(long, value_name = "M")]
     model: String,
     /// orpo (pairs) or sft (rows)
     #[arg(long, value_name = "LOSS", default_value = "orpo")]
@@ -26,25 +28,25 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 16)]
     sequences: usize,
     /// Tokens of each prompt
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one::<usize>())]
     prompt_tokens: usize,
     /// Tokens of each completion
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one::<usize>())]
     new_tokens: usize,
     /// Steps that are measured, after one that is not
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one::<usize>())]
     steps: usize,
     /// Train an adapter of this rank on every linear layer instead of every weight
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     lora_r: Option<usize>,
     /// Recompute activations in the backward pass
     #[arg(long)]
     grad_checkpointing: bool,
     /// Threads
-    #[arg(long, value_name = "N", env = "SIPF_THREADS")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     threads: Option<usize>,
     /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "D", default_value = "cpu", env = "SIPF_DEVICE")]
+    #[arg(long, value_name = "D", default_value = "cpu")]
     device: String,
 }
 

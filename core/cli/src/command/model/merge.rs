@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::json;
 use sipf_core::model::{Checkpoint, Decoder, LoadOptions, save};
 
@@ -26,12 +26,6 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folder = args.source.folder()?;
     let adapter = args.source.adapter().context("--adapter DIR says what to merge")?;
-    let same = |a: &std::path::Path| a.canonicalize().ok().filter(|_| args.out.exists());
-    ensure!(
-        same(folder).is_none() || same(folder) != same(&args.out),
-        "--out {} is the model itself; give another folder",
-        args.out.display()
-    );
     writable::folder("--out", &args.out)?;
     let checkpoint = Checkpoint::open(folder)?;
     let merged = Decoder::of_checkpoint(&checkpoint, &LoadOptions::default())?.with_adapter(adapter)?;

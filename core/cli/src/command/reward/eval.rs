@@ -13,6 +13,7 @@ use sipf_plugin::{RewardModel, Split};
 use super::paths::{self, PathRow};
 use super::{Trained, read_all};
 use crate::exit;
+use crate::given::at_least_one;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -28,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "F", default_value_t = 0.5)]
     threshold: f32,
     /// The first so many rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
@@ -36,6 +37,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let holds = (0.0..=1.0).contains(&args.threshold);
+    sipf_core::Error::unless(holds, "threshold", args.threshold, "between 0 and 1")?;
     let (net, reward) = args.trained.open()?;
     let rows = read_all(&args.data, args.limit, paths::read)?;
     let truths = truths(args, &rows)?;

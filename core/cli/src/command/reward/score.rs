@@ -10,6 +10,7 @@ use sipf_core::progress::Progress;
 use sipf_plugin::Aggregate;
 
 use super::{Trained, paths, read_all};
+use crate::given::at_least_one;
 use crate::{exit, writable};
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOW")]
     aggregate: Option<String>,
     /// The first so many rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
     /// Print one JSON object
     #[arg(long)]

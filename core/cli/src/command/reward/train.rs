@@ -10,6 +10,7 @@ use sipf_plugin::RewardCard;
 
 use super::DEFAULT;
 use crate::exit::eprint_line;
+use crate::given::Given;
 use crate::open::PluginFlags;
 use crate::training::{Job, TrainingFlags, conduct, read_rows};
 
@@ -45,7 +46,7 @@ fn defaults(card: &RewardCard) -> TrainSettings {
     }
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     let flags = &args.training;
     let reward = args.plugins.reward(DEFAULT)?;
     let card = reward.card();
@@ -59,8 +60,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             args.head_learning_rate.map(|rate| json!(rate)),
         ),
     ];
-    let mut resolved = flags.resolve(&defaults(&card), base.as_deref(), card.training.max_length, &own)?;
-    let asked_full = flags.full;
+    let mut resolved =
+        flags.resolve(given, &defaults(&card), base.as_deref(), card.training.max_length, &own)?;
+    let asked_full = flags.is_full(given);
     if card.training.lora_rank > 0 && resolved.options.trainable == Trainable::Full && !asked_full {
         resolved.options.trainable = Trainable::Lora(LoraConfig {
             r: card.training.lora_rank,
@@ -79,6 +81,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let separator: String = resolved.own("separator")?;
     let last_only: bool = resolved.own("last-step-only")?;
     let head_rate: f64 = resolved.own("head-learning-rate")?;
+    let holds = head_rate >= 0.0 && head_rate.is_finite();
+    sipf_core::Error::unless(holds, "head-learning-rate", head_rate, "0 or more")?;
     let rate = resolved.settings.learning_rate;
     let head_scale = if head_rate > 0.0 && rate > 0.0 { head_rate / rate } else { 1.0 };
     let layout = match card.name == DEFAULT || args.separator.is_some() {
@@ -101,5 +105,5 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ));
     }
     let eval = eval.as_ref().map(|eval| eval as &dyn Objective);
-    conduct(&Job { flags, resolved: &resolved, objective: &train, eval, base: None, bad: &bad })
+    conduct(&Job { given, flags, resolved: &resolved, objective: &train, eval, base: None, bad: &bad })
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Map, Value};
+use sipf_core::error::of_json_line;
 use sipf_plugin::{Limits, Outcome, Program};
 
 use super::{LimitFlags, Row, open};
@@ -44,8 +45,8 @@ pub(super) struct Args {
 
 /// One line of the input, by its keys.
 fn parse(line: &[u8]) -> Result<(Value, Program), String> {
-    let row: Map<String, Value> =
-        serde_json::from_slice(line).map_err(|error| format!("is no JSON object: {error}"))?;
+    let row: Map<String, Value> = serde_json::from_slice(line)
+        .map_err(|error| format!("is no JSON object: {}", of_json_line(&error)))?;
     let id = row.get("id").ok_or("key \"id\" is missing")?;
     let text = |key: &str| match row.get(key) {
         None | Some(Value::Null) => Ok(None),
@@ -99,12 +100,6 @@ impl Desk {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = File::open(&args.input).with_context(|| args.input.display().to_string())?;
-    let same = |path: &PathBuf| path.canonicalize().ok();
-    anyhow::ensure!(
-        same(&args.input) != same(&args.out),
-        "--out {}: is the input itself; write the verdicts somewhere else",
-        args.out.display()
-    );
     let mut counts = BTreeMap::from([("passed".to_owned(), 0)]);
     let mut earlier = 0;
     let out = RowsOut::open(&args.out, key(args)?.as_deref(), |row| {
@@ -115,7 +110,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(())
     })?;
     if earlier > 0 {
-        exit::eprint_line(&format!("sandbox: goes on after {earlier} verdicts"));
+        exit::tell(&format!("sandbox: goes on after {earlier} verdicts"));
     }
     let sandbox = open(args.threads, args.limits.limits())?;
     let desk = Mutex::new(Desk {
