@@ -1,7 +1,8 @@
 //! `pyfunc`: generated "write a function" problems, judged by their asserts in the sandbox.
 //!
-//! - **Data**: none; an endless seeded generator. A problem is a short pipeline over a number or a list. A
-//!   description's own hash decides between train and test, so the splits cannot meet.
+//! - **Data**: none; an endless seeded generator. A problem is a short pipeline over a number or a list. The hash of
+//!   its program decides between train and test, so the splits cannot meet, however a problem is worded. No two of
+//!   13,824 problems in a row have the same words around the pipeline, so no question repeats before that.
 //! - **Prompt**: as `mbpp`: description and one of three asserts in triple quotes.
 //! - **Steps**: every non-empty line ([`crate::code::steps`]).
 //! - **Answer**: none; programs have no normal form.
@@ -10,18 +11,20 @@
 //!   0.25 (another operation, or left out).
 
 mod stage;
+mod words;
 
 use sipf_plugin::prelude::*;
 
 use crate::code::{python, steps};
 use crate::mbpp::code_prompt;
 use stage::{Stage, Value as Data};
+use words::Words;
 
 /// The task `pyfunc`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct PyFunc;
 
-/// One description in so many is a test problem.
+/// One program in so many is a test problem's.
 const TEST_SHARE: u64 = 5;
 /// How often a stage of a demonstration is misread.
 const MISREAD: f32 = 0.25;
@@ -29,36 +32,29 @@ const MISREAD: f32 = 0.25;
 const LARGEST: i64 = 999;
 const TESTS: usize = 3;
 
-const NUMBER_NAMES: [&str; 6] = ["change", "convert", "adjust", "compute", "scale", "shift"];
-const LIST_NAMES: [&str; 6] = ["collect", "process", "select", "gather", "filter_values", "transform"];
-
-/// A drawn problem: the function's name and its stages.
+/// A drawn problem.
 struct Drawn {
-    name: &'static str,
+    of_list: bool,
     stages: Vec<Stage>,
-    description: String,
+    told: Vec<String>,
     inputs: Vec<Data>,
 }
 
 fn draw(stream: &mut Stream) -> Drawn {
     let of_list = stream.chance(0.6);
-    let names = if of_list { &LIST_NAMES } else { &NUMBER_NAMES };
-    let name = stream.pick(names).copied().unwrap_or(names[0]);
     let stages = stage::pipeline(stream, of_list);
-    let told: Vec<String> = stages.iter().map(|stage| stage.told(stream)).collect();
-    let of = if of_list { "list xs" } else { "number x" };
-    let description = format!("Write a function {name} that takes a {of} and {}.", told.join(", then "));
+    let told = stages.iter().map(|stage| stage.told(stream)).collect();
     let inputs = (0..TESTS).map(|_| stage::input(stream, of_list)).collect();
-    Drawn { name, stages, description, inputs }
+    Drawn { of_list, stages, told, inputs }
 }
 
 /// The program of these stages, one line each.
-fn program(name: &str, stages: &[Stage], of_list: bool) -> String {
-    let argument = if of_list { "xs" } else { "x" };
+fn program(words: &Words, stages: &[Stage], of_list: bool) -> String {
+    let (name, argument) = (&words.name, words.argument(of_list));
     let mut lines = vec![format!("def {name}({argument}):")];
     let mut last = argument;
     for stage in stages {
-        let target = if stage.gives_list() { "xs" } else { "x" };
+        let target = words.argument(stage.gives_list());
         lines.push(format!("    {target} = {}", stage.expression(last)));
         last = target;
     }
@@ -67,7 +63,7 @@ fn program(name: &str, stages: &[Stage], of_list: bool) -> String {
 }
 
 /// The asserts, or `None` where the stages cannot take an input, values grow too large, or all results are equal.
-fn asserts(drawn: &Drawn) -> Option<Vec<String>> {
+fn asserts(drawn: &Drawn, name: &str) -> Option<Vec<String>> {
     let mut results = Vec::new();
     for input in &drawn.inputs {
         let result = drawn.stages.iter().try_fold(input.clone(), |value, stage| stage.apply(&value))?;
@@ -77,11 +73,11 @@ fn asserts(drawn: &Drawn) -> Option<Vec<String>> {
         results.push(result);
     }
     let told = drawn.inputs.iter().zip(&results);
-    let asserts = told.map(|(input, result)| format!("assert {}({input}) == {result}", drawn.name)).collect();
+    let asserts = told.map(|(input, result)| format!("assert {name}({input}) == {result}")).collect();
     results.iter().any(|result| *result != results[0]).then_some(asserts)
 }
 
-fn demonstration(drawn: &Drawn, of_list: bool, stream: &mut Stream) -> String {
+fn demonstration(words: &Words, drawn: &Drawn, stream: &mut Stream) -> String {
     let mut stages = Vec::new();
     for stage in &drawn.stages {
         match stream.chance(MISREAD) {
@@ -89,7 +85,7 @@ fn demonstration(drawn: &Drawn, of_list: bool, stream: &mut Stream) -> String {
             true => stages.extend(stage.misread()),
         }
     }
-    program(drawn.name, &stages, of_list)
+    program(words, &stages, drawn.of_list)
 }
 
 impl Task for PyFunc {
@@ -116,23 +112,24 @@ impl Task for PyFunc {
             return Err(Error::new(format!("task pyfunc has no {split} split, only: train, test")));
         }
         let mut stream = Stream::new(random::key(&format!("pyfunc/{split}/problem"), index));
+        let words = Words::of(index);
         loop {
             let drawn = draw(&mut stream);
-            let is_test = random::key(&drawn.description, 0) % TEST_SHARE == 0;
+            let plain = program(&Words::of(0), &drawn.stages, drawn.of_list);
+            let is_test = random::key(&plain, 0) % TEST_SHARE == 0;
             if is_test != (split == Split::Test) {
                 continue;
             }
-            let Some(asserts) = asserts(&drawn) else { continue };
-            let of_list = matches!(drawn.inputs[0], Data::List(_));
+            let Some(asserts) = asserts(&drawn, &words.name) else { continue };
             let mut noise = Stream::new(random::key(&format!("pyfunc/{split}/demonstration"), index));
             return Ok(Row::new(
                 index,
                 json!({
-                    "question": drawn.description,
-                    "name": drawn.name,
+                    "question": words.question(drawn.of_list, &drawn.told),
+                    "name": words.name,
                     "tests": asserts,
-                    "solution": program(drawn.name, &drawn.stages, of_list),
-                    "demonstration": demonstration(&drawn, of_list, &mut noise),
+                    "solution": program(&words, &drawn.stages, drawn.of_list),
+                    "demonstration": demonstration(&words, &drawn, &mut noise),
                 }),
             ));
         }
@@ -187,13 +184,38 @@ mod tests {
     }
 
     #[test]
-    fn the_splits_do_not_meet_and_demonstrations_are_noisy() {
-        let rows = |split| (0..1500).map(move |index| PyFunc.generate(split, index).expect("row"));
-        let questions = |split| -> BTreeSet<String> {
-            rows(split).map(|row| row.text("question").expect("text").to_owned()).collect()
+    fn questions_do_not_repeat_the_splits_share_no_program_and_demonstrations_are_noisy() {
+        let rows = |split, count| (0..count).map(move |index| PyFunc.generate(split, index).expect("row"));
+        let of = |split, count, what: fn(&Row) -> String| -> BTreeSet<String> {
+            rows(split, count).map(|row| what(&row)).collect()
         };
-        assert!(questions(Split::Train).is_disjoint(&questions(Split::Test)));
-        let same = rows(Split::Train)
+        let question = |row: &Row| row.text("question").expect("text").to_owned();
+        // The program without its names, which differ from row to row.
+        let program = |row: &Row| {
+            let words = Words::of(row.index);
+            let known = [words.name.as_str(), words.argument(true), words.argument(false)];
+            let parts = row
+                .text("solution")
+                .expect("text")
+                .split_inclusive(|c: char| !c.is_alphanumeric() && c != '_');
+            let plain = |part: &str| {
+                let name = part.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '_');
+                match known.iter().position(|known| *known == name) {
+                    Some(place) => part.replace(name, &format!("${place}")),
+                    None => part.to_owned(),
+                }
+            };
+            parts.map(plain).collect::<String>()
+        };
+        let train = of(Split::Train, 10_000, question);
+        assert_eq!(train.len(), 10_000);
+        let test = of(Split::Test, 2000, question);
+        assert_eq!(test.len(), 2000);
+        assert!(train.is_disjoint(&test));
+        let programs = of(Split::Train, 10_000, program);
+        assert!(programs.len() > 5000, "only {} programs", programs.len());
+        assert!(programs.is_disjoint(&of(Split::Test, 2000, program)));
+        let same = rows(Split::Train, 1500)
             .filter(|row| row.text("solution").ok() == row.text("demonstration").ok())
             .count();
         assert!((600..1200).contains(&same), "{same} of 1500 demonstrations are right");

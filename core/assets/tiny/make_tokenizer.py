@@ -4,6 +4,9 @@
     sipf task export pyfunc --which solution --limit 1500 --out p.jsonl
     python make_tokenizer.py a.jsonl p.jsonl tokenizer.json
 
+The second file was written before pyfunc got more words (version 0.1.0, CHANGELOG.md); the tokenizer is kept as it is, since all
+published weights and figures were made with it.
+
 Byte-level BPE: every text can be written. A line break is always a token of its own and digits form groups, so that
 0 to 99 are one token each.
 """

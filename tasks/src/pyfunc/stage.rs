@@ -37,21 +37,38 @@ pub(super) enum Stage {
     Subtract(i64),
     Multiply(i64),
     Remainder(i64),
+    Whole(i64),
+    AtLeast(i64),
+    AtMost(i64),
+    Distance(i64),
+    TakeFrom(i64),
     Square,
     // list to list
     KeepEven,
     KeepOdd,
     KeepAbove(i64),
     KeepBelow(i64),
+    KeepMultiples(i64),
     AddToEach(i64),
+    SubtractFromEach(i64),
     MultiplyEach(i64),
+    RemainderOfEach(i64),
+    SquareEach,
+    FirstOf(i64),
+    SkipFirst(i64),
+    EverySecond,
+    Append(i64),
     Reverse,
     Sort,
+    SortDown,
     // list to number
     Sum,
     Largest,
     Smallest,
     Count,
+    First,
+    Last,
+    Spread,
 }
 
 /// One to three stages that fit together.
@@ -63,7 +80,15 @@ pub(super) fn pipeline(stream: &mut Stream, of_list: bool) -> Vec<Stage> {
             stages.push(on_list(stream));
         }
         if count > 1 && stream.chance(0.7) {
-            let last = [Stage::Sum, Stage::Largest, Stage::Smallest, Stage::Count];
+            let last = [
+                Stage::Sum,
+                Stage::Largest,
+                Stage::Smallest,
+                Stage::Count,
+                Stage::First,
+                Stage::Last,
+                Stage::Spread,
+            ];
             stages.extend(stream.pick(&last).cloned());
         }
     } else {
@@ -87,27 +112,47 @@ pub(super) fn input(stream: &mut Stream, of_list: bool) -> Value {
 }
 
 fn on_number(stream: &mut Stream) -> Stage {
-    let n = 2 + i64::from(stream.below(8));
-    match stream.below(9) {
+    let n = 2 + i64::from(stream.below(14));
+    match stream.below(12) {
         0 | 1 => Stage::Add(n),
         2 | 3 => Stage::Subtract(n),
         4 | 5 => Stage::Multiply(n),
-        6 | 7 => Stage::Remainder(n),
+        6 => Stage::Remainder(n),
+        7 => Stage::Whole(n),
+        8 => Stage::AtLeast(n),
+        9 => Stage::AtMost(n + 5),
+        10 => match stream.chance(0.5) {
+            true => Stage::Distance(n),
+            false => Stage::TakeFrom(n + 10),
+        },
         _ => Stage::Square,
     }
 }
 
 fn on_list(stream: &mut Stream) -> Stage {
-    let n = 2 + i64::from(stream.below(8));
-    match stream.below(8) {
+    let n = 2 + i64::from(stream.below(14));
+    match stream.below(16) {
         0 => Stage::KeepEven,
         1 => Stage::KeepOdd,
         2 => Stage::KeepAbove(n),
         3 => Stage::KeepBelow(n + 5),
-        4 => Stage::AddToEach(n),
-        5 => Stage::MultiplyEach(n),
-        6 => Stage::Reverse,
-        _ => Stage::Sort,
+        4 => Stage::KeepMultiples(2 + n % 4),
+        5 | 6 => Stage::AddToEach(n),
+        7 => Stage::SubtractFromEach(n),
+        8 | 9 => Stage::MultiplyEach(n),
+        10 => Stage::RemainderOfEach(n),
+        11 => Stage::Append(n),
+        12 => Stage::FirstOf(1 + n % 3),
+        13 => Stage::SkipFirst(1 + n % 2),
+        14 => match stream.chance(0.5) {
+            true => Stage::EverySecond,
+            false => Stage::SquareEach,
+        },
+        _ => match stream.below(3) {
+            0 => Stage::Reverse,
+            1 => Stage::Sort,
+            _ => Stage::SortDown,
+        },
     }
 }
 
@@ -121,6 +166,19 @@ impl Stage {
             Self::Remainder(n) => {
                 [format!("takes the remainder when divided by {n}"), format!("takes it modulo {n}")]
             }
+            Self::Whole(n) => {
+                [format!("divides it by {n} and rounds down"), format!("takes how often {n} goes into it")]
+            }
+            Self::AtLeast(n) => {
+                [format!("raises it to {n} if it is less"), format!("takes {n} where that is larger")]
+            }
+            Self::AtMost(n) => {
+                [format!("lowers it to {n} if it is more"), format!("takes {n} where that is smaller")]
+            }
+            Self::Distance(n) => {
+                [format!("takes its distance from {n}"), format!("tells how far it is from {n}")]
+            }
+            Self::TakeFrom(n) => [format!("subtracts it from {n}"), format!("takes it away from {n}")],
             Self::Square => ["squares it".into(), "multiplies it by itself".into()],
             Self::KeepEven => ["keeps the even numbers".into(), "drops the odd numbers".into()],
             Self::KeepOdd => ["keeps the odd numbers".into(), "drops the even numbers".into()],
@@ -130,12 +188,34 @@ impl Stage {
             Self::KeepBelow(n) => {
                 [format!("keeps the numbers less than {n}"), format!("keeps what is below {n}")]
             }
+            Self::KeepMultiples(n) => {
+                [format!("keeps the multiples of {n}"), format!("keeps what can be divided by {n}")]
+            }
+            Self::SubtractFromEach(n) => [format!("subtracts {n} from each"), format!("reduces each by {n}")],
+            Self::RemainderOfEach(n) => {
+                [format!("takes each modulo {n}"), format!("takes the remainder of each divided by {n}")]
+            }
+            Self::SquareEach => ["squares each".into(), "multiplies each by itself".into()],
+            Self::FirstOf(n) => [format!("keeps the first {n}"), format!("drops all but the first {n}")],
+            Self::SkipFirst(n) => [format!("skips the first {n}"), format!("drops the first {n}")],
+            Self::EverySecond => [
+                "keeps every second one, the first included".into(),
+                "keeps one and drops one in turn".into(),
+            ],
+            Self::Append(n) => [format!("adds {n} at the end"), format!("appends {n}")],
             Self::AddToEach(n) => [format!("adds {n} to each"), format!("increases each by {n}")],
             Self::MultiplyEach(n) => {
                 [format!("multiplies each by {n}"), format!("makes each {n} times as large")]
             }
             Self::Reverse => ["reverses the order".into(), "turns the list round".into()],
             Self::Sort => ["sorts them".into(), "puts them in ascending order".into()],
+            Self::SortDown => ["sorts them downwards".into(), "puts them in descending order".into()],
+            Self::First => ["returns the first".into(), "takes the one in front".into()],
+            Self::Last => ["returns the last".into(), "takes the one at the end".into()],
+            Self::Spread => [
+                "returns the largest less the smallest".into(),
+                "takes the difference of the maximum and the minimum".into(),
+            ],
             Self::Sum => ["returns the sum".into(), "adds them all up".into()],
             Self::Largest => ["returns the largest".into(), "takes the maximum".into()],
             Self::Smallest => ["returns the smallest".into(), "takes the minimum".into()],
@@ -151,11 +231,28 @@ impl Stage {
             Self::Subtract(n) => format!("{of} - {n}"),
             Self::Multiply(n) => format!("{of} * {n}"),
             Self::Remainder(n) => format!("{of} % {n}"),
+            Self::Whole(n) => format!("{of} // {n}"),
+            Self::AtLeast(n) => format!("max({of}, {n})"),
+            Self::AtMost(n) => format!("min({of}, {n})"),
+            Self::Distance(n) => format!("abs({of} - {n})"),
+            Self::TakeFrom(n) => format!("{n} - {of}"),
             Self::Square => format!("{of} * {of}"),
             Self::KeepEven => format!("[v for v in {of} if v % 2 == 0]"),
             Self::KeepOdd => format!("[v for v in {of} if v % 2 == 1]"),
             Self::KeepAbove(n) => format!("[v for v in {of} if v > {n}]"),
             Self::KeepBelow(n) => format!("[v for v in {of} if v < {n}]"),
+            Self::KeepMultiples(n) => format!("[v for v in {of} if v % {n} == 0]"),
+            Self::SubtractFromEach(n) => format!("[v - {n} for v in {of}]"),
+            Self::RemainderOfEach(n) => format!("[v % {n} for v in {of}]"),
+            Self::SquareEach => format!("[v * v for v in {of}]"),
+            Self::FirstOf(n) => format!("{of}[:{n}]"),
+            Self::SkipFirst(n) => format!("{of}[{n}:]"),
+            Self::EverySecond => format!("{of}[::2]"),
+            Self::Append(n) => format!("{of} + [{n}]"),
+            Self::SortDown => format!("sorted({of}, reverse=True)"),
+            Self::First => format!("{of}[0]"),
+            Self::Last => format!("{of}[-1]"),
+            Self::Spread => format!("max({of}) - min({of})"),
             Self::AddToEach(n) => format!("[v + {n} for v in {of}]"),
             Self::MultiplyEach(n) => format!("[v * {n} for v in {of}]"),
             Self::Reverse => format!("{of}[::-1]"),
@@ -168,18 +265,8 @@ impl Stage {
     }
 
     pub(super) fn gives_list(&self) -> bool {
-        use Stage::{AddToEach, KeepAbove, KeepBelow, KeepEven, KeepOdd, MultiplyEach, Reverse, Sort};
-        matches!(
-            self,
-            KeepEven
-                | KeepOdd
-                | KeepAbove(_)
-                | KeepBelow(_)
-                | AddToEach(_)
-                | MultiplyEach(_)
-                | Reverse
-                | Sort
-        )
+        // From lists come lists, and from numbers numbers, but for what ends a list.
+        self.apply(&Value::List(vec![1])).is_some_and(|value| matches!(value, Value::List(_)))
     }
 
     /// What Python would compute; `None` where it would fail.
@@ -191,6 +278,11 @@ impl Stage {
                 Self::Subtract(n) => x - n,
                 Self::Multiply(n) => x * n,
                 Self::Remainder(n) => x.rem_euclid(*n),
+                Self::Whole(n) => x.div_euclid(*n),
+                Self::AtLeast(n) => *x.max(n),
+                Self::AtMost(n) => *x.min(n),
+                Self::Distance(n) => (x - n).abs(),
+                Self::TakeFrom(n) => n - x,
                 Self::Square => x * x,
                 _ => return None,
             })),
@@ -202,7 +294,15 @@ impl Stage {
                     Self::KeepOdd => keep(&|x| x.rem_euclid(2) == 1),
                     Self::KeepAbove(n) => keep(&|x| x > *n),
                     Self::KeepBelow(n) => keep(&|x| x < *n),
+                    Self::KeepMultiples(n) => keep(&|x| x.rem_euclid(*n) == 0),
                     Self::AddToEach(n) => list(xs.iter().map(|x| x + n).collect()),
+                    Self::SubtractFromEach(n) => list(xs.iter().map(|x| x - n).collect()),
+                    Self::RemainderOfEach(n) => list(xs.iter().map(|x| x.rem_euclid(*n)).collect()),
+                    Self::SquareEach => list(xs.iter().map(|x| x * x).collect()),
+                    Self::FirstOf(n) => list(xs.iter().copied().take(*n as usize).collect()),
+                    Self::SkipFirst(n) => list(xs.iter().copied().skip(*n as usize).collect()),
+                    Self::EverySecond => list(xs.iter().copied().step_by(2).collect()),
+                    Self::Append(n) => list(xs.iter().copied().chain([*n]).collect()),
                     Self::MultiplyEach(n) => list(xs.iter().map(|x| x * n).collect()),
                     Self::Reverse => list(xs.iter().rev().copied().collect()),
                     Self::Sort => {
@@ -210,6 +310,14 @@ impl Stage {
                         sorted.sort_unstable();
                         list(sorted)
                     }
+                    Self::SortDown => {
+                        let mut sorted = xs.clone();
+                        sorted.sort_unstable_by(|a, b| b.cmp(a));
+                        list(sorted)
+                    }
+                    Self::First => xs.first().copied().map(Value::Number),
+                    Self::Last => xs.last().copied().map(Value::Number),
+                    Self::Spread => Some(Value::Number(xs.iter().max()? - xs.iter().min()?)),
                     Self::Sum => Some(Value::Number(xs.iter().sum())),
                     Self::Largest => xs.iter().max().copied().map(Value::Number),
                     Self::Smallest => xs.iter().min().copied().map(Value::Number),
@@ -222,22 +330,29 @@ impl Stage {
 
     /// What somebody who misreads the stage writes instead; `None`: nothing.
     pub(super) fn misread(&self) -> Option<Self> {
-        match self {
-            Self::Add(n) => Some(Self::Multiply(*n)),
-            Self::Subtract(n) | Self::Multiply(n) => Some(Self::Add(*n)),
-            Self::Remainder(_) | Self::Reverse => None,
-            Self::Square => Some(Self::Multiply(2)),
-            Self::KeepEven => Some(Self::KeepOdd),
-            Self::KeepOdd => Some(Self::KeepEven),
-            Self::KeepAbove(n) => Some(Self::KeepBelow(*n)),
-            Self::KeepBelow(n) => Some(Self::KeepAbove(*n)),
-            Self::AddToEach(n) => Some(Self::MultiplyEach(*n)),
-            Self::MultiplyEach(n) => Some(Self::AddToEach(*n)),
-            Self::Sort => None,
-            Self::Sum => Some(Self::Count),
-            Self::Largest => Some(Self::Smallest),
-            Self::Smallest => Some(Self::Largest),
-            Self::Count => Some(Self::Sum),
-        }
+        Some(match self {
+            Self::Add(n) | Self::AtMost(n) => Self::Multiply(*n),
+            Self::Subtract(n) | Self::Multiply(n) | Self::AtLeast(n) => Self::Add(*n),
+            Self::Whole(n) => Self::Remainder(*n),
+            Self::Distance(n) | Self::TakeFrom(n) => Self::Subtract(*n),
+            Self::Square => Self::Multiply(2),
+            Self::KeepEven => Self::KeepOdd,
+            Self::KeepOdd => Self::KeepEven,
+            Self::KeepAbove(n) | Self::KeepMultiples(n) => Self::KeepBelow(*n),
+            Self::KeepBelow(n) => Self::KeepAbove(*n),
+            Self::AddToEach(n) | Self::RemainderOfEach(n) => Self::MultiplyEach(*n),
+            Self::SubtractFromEach(n) | Self::MultiplyEach(n) | Self::Append(n) => Self::AddToEach(*n),
+            Self::SquareEach => Self::MultiplyEach(2),
+            Self::FirstOf(n) => Self::SkipFirst(*n),
+            Self::SkipFirst(n) => Self::FirstOf(*n),
+            Self::SortDown => Self::Sort,
+            Self::Sum => Self::Count,
+            Self::Largest => Self::Smallest,
+            Self::Smallest | Self::Spread => Self::Largest,
+            Self::Count => Self::Sum,
+            Self::First => Self::Last,
+            Self::Last => Self::First,
+            Self::Remainder(_) | Self::Reverse | Self::Sort | Self::EverySecond => return None,
+        })
     }
 }
