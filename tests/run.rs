@@ -269,3 +269,32 @@ fn the_plan_names_every_stage_and_the_dry_run_where_each_setting_came_from() {
     assert_eq!(from("align.beta"), "recipe tiny");
     assert_eq!(from("seed"), "default");
 }
+
+#[test]
+fn what_a_run_skips_is_said_in_its_log_its_summary_its_manifest_and_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("run");
+    let mut command = sipf();
+    command.args(["run", "--limit", "3", "--iterations", "1", "--control", "--set", "pairs.margin=9"]);
+    let ran = run(command.args(["--json", "--run-dir"]).arg(&place));
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let outcome: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(place.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["skipped"], outcome["skipped"]);
+    let report = std::fs::read_to_string(place.join("report.html")).unwrap();
+    for (stage, why) in [("iter-1/policy", "nothing to learn from"), ("control", "no steps to match")] {
+        let said = outcome["skipped"][stage].as_str().unwrap();
+        assert!(said.contains(why), "{stage}: {said}");
+        assert!(
+            ran.stderr.contains(&format!("{stage}: skipped: {why}")) || ran.stderr.contains(said),
+            "{}",
+            ran.stderr
+        );
+        assert!(report.contains(&format!("<strong>{stage}</strong>: {said}")), "{stage} in the report");
+    }
+    assert!(outcome.get("control").is_none());
+    // Given again, the finished run says the same.
+    let again = run(sipf().args(["run", "--resume", "--run-dir"]).arg(&place));
+    assert!(again.stdout.contains("control was skipped: "), "{again:?}");
+}

@@ -150,6 +150,9 @@ pub struct RewardSection {
     pub max_length: usize,
     /// Of each hundred labelled questions, so many are kept from training to measure on (the authors: 8).
     pub held_out: usize,
+    /// Where `max-steps` is given: no more passes over the labelled paths than this, so that few paths are a short
+    /// training; 0: as many as the steps make.
+    pub max_epochs: f64,
     /// How to train.
     #[serde(flatten)]
     pub train: TrainSettings,
@@ -164,7 +167,22 @@ impl Default for RewardSection {
             lora_dropout: 0.0,
             max_length: 1024,
             held_out: 8,
+            max_epochs: 0.0,
             train: TrainSettings { learning_rate: 1e-5, ..TrainSettings::default() },
+        }
+    }
+}
+
+impl RewardSection {
+    /// How to train on this many labelled paths.
+    pub fn train_on(&self, paths: usize) -> TrainSettings {
+        let passes = TrainSettings { max_steps: 0, epochs: self.max_epochs, ..self.train.clone() };
+        match self.max_epochs > 0.0 {
+            true => TrainSettings {
+                max_steps: self.train.max_steps.min(passes.steps(paths).max(1)),
+                ..self.train.clone()
+            },
+            false => self.train.clone(),
         }
     }
 }
@@ -226,6 +244,8 @@ pub struct RunConfig {
     pub method: Method,
     /// The policy's base: a folder, a Hub id, or `tiny`.
     pub model: String,
+    /// A PEFT adapter on the policy's base; empty: none.
+    pub adapter: String,
     /// Who continues steps: a folder, a Hub id, a bundled name, or `policy` for the run's own supervised model.
     pub simulator: String,
     /// What the reward model is trained from; likewise.
@@ -271,6 +291,7 @@ impl Default for RunConfig {
             reward_model: String::new(),
             method: Method::default(),
             model: String::new(),
+            adapter: String::new(),
             simulator: String::new(),
             reward_base: String::new(),
             seed: 42,
@@ -478,6 +499,7 @@ impl RunConfig {
             |key: &str, value: f64| Error::unless(value >= 0.0 && value.is_finite(), key, value, "0 or more");
         not_negative("align.beta", align.beta)?;
         not_negative("reward.head-learning-rate", reward.head_learning_rate)?;
+        not_negative("reward.max-epochs", reward.max_epochs)?;
         let ranks = [
             ("lora.alpha", "lora.dropout", self.lora.r, self.lora.alpha, self.lora.dropout),
             (
@@ -527,6 +549,21 @@ mod tests {
         assert!(wrong.contains("iterations") && wrong.contains("many"), "{wrong}");
         let method = error("method = \"magic\"\n");
         assert!(method.contains("sipf") && method.contains("magic"), "{method}");
+    }
+
+    #[test]
+    fn few_labelled_paths_are_a_short_training_of_the_reward_model() {
+        let train = TrainSettings { max_steps: 300, batch_size: 32, ..TrainSettings::default() };
+        let section = RewardSection { max_epochs: 10.0, train, ..RewardSection::default() };
+        assert_eq!(
+            [3000, 929, 928, 50, 0].map(|paths| section.train_on(paths).steps(paths)),
+            [300, 300, 290, 20, 1]
+        );
+        let unbounded = RewardSection { max_epochs: 0.0, ..section.clone() };
+        assert_eq!(unbounded.train_on(50), unbounded.train);
+        let by_epochs = TrainSettings { max_steps: 0, ..section.train.clone() };
+        let section = RewardSection { train: by_epochs, ..section };
+        assert_eq!(section.train_on(50), section.train);
     }
 
     #[test]

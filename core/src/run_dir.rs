@@ -56,6 +56,9 @@ struct Manifest {
     /// Data sets and starting weights: name and hash of the contents.
     inputs: BTreeMap<String, String>,
     stages: BTreeMap<String, Finished>,
+    /// Stages that had nothing to do, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    skipped: BTreeMap<String, String>,
 }
 
 /// Seconds of a stage over all its tries.
@@ -158,6 +161,8 @@ impl RunDir {
         };
         run.compare_program();
         run.manifest.schema = SCHEMA;
+        // Said anew as the run comes by.
+        run.manifest.skipped.clear();
         Ok(run)
     }
 
@@ -220,6 +225,16 @@ impl RunDir {
     /// What a stage left, if it is finished and the settings call for it.
     pub fn finished(&self, stage: &str) -> Option<Finished> {
         self.manifest.stages.get(stage).filter(|_| self.met.contains(stage)).cloned()
+    }
+
+    /// Notes that a stage has nothing to do, and why.
+    pub fn skip(&mut self, stage: &str, why: &str) {
+        self.manifest.skipped.insert(stage.to_owned(), why.to_owned());
+    }
+
+    /// Stages that had nothing to do, and why.
+    pub fn skipped(&self) -> &BTreeMap<String, String> {
+        &self.manifest.skipped
     }
 
     /// The hash of a file that a finished stage left.

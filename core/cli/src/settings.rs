@@ -24,9 +24,10 @@ const TINY: &str = "tiny";
 pub(crate) const POLICY: &str = "policy";
 
 /// Flags that are a setting of a run, and its key.
-const FLAGS: [(&str, &str); 25] = [
+const FLAGS: [(&str, &str); 26] = [
     ("task", "task"),
     ("model", "model"),
+    ("adapter", "adapter"),
     ("simulator", "simulator"),
     ("reward-base", "reward-base"),
     ("method", "method"),
@@ -92,6 +93,9 @@ pub(crate) struct RunFlags {
     /// The policy: a folder, a Hub id (owner/name@revision) or tiny
     #[arg(long, value_name = "M")]
     model: Option<String>,
+    /// PEFT adapter on the policy: the run begins with it and trains it on
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<String>,
     /// Who continues steps: a folder, a Hub id, tiny, or policy for the run's own supervised model
     #[arg(long, value_name = "M")]
     simulator: Option<String>,
@@ -329,6 +333,7 @@ impl RunFlags {
         };
         let values = [
             ("model", self.model.clone().map(Value::from)),
+            ("adapter", self.adapter.clone().map(Value::from)),
             ("simulator", self.simulator.clone().map(Value::from)),
             ("reward-base", self.reward_base.clone().map(Value::from)),
             ("method", self.method(given)?.map(Value::from)),
@@ -398,6 +403,11 @@ impl RunFlags {
             !config.model.is_empty(),
             "task {} names no model: give --model FOLDER, a Hub id, or --model tiny",
             card.name
+        );
+        ensure!(
+            config.adapter.is_empty() || Path::new(&config.adapter).join("adapter_config.json").is_file(),
+            "--adapter {}: holds no adapter_config.json; give the folder that PEFT or sipf wrote",
+            config.adapter
         );
         if let Some(limit) = self.limit.map(|limit| limit as usize) {
             let cap = |value: &mut usize| *value = if *value == 0 { limit } else { (*value).min(limit) };

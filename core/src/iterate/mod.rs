@@ -11,6 +11,7 @@ mod models;
 mod plan;
 mod stages;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,7 +28,6 @@ use crate::config::RunConfig;
 use crate::report;
 use crate::run_dir::RunDir;
 use crate::{AtPath, Result};
-use models::Policy;
 use stages::Stages;
 
 /// The run's own supervised model, as simulator or reward base.
@@ -81,6 +81,9 @@ pub struct Outcome {
     /// Iterations that had nothing to learn from and kept the weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept_weights: Vec<u64>,
+    /// Stages that had nothing to do, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<String, String>,
 }
 
 /// Runs Algorithm 1 in a run folder, as far as it is not done.
@@ -129,6 +132,8 @@ pub fn run(run: &mut RunDir, config: &RunConfig, parts: &Parts, stop: &AtomicBoo
             stages.sample(iteration, &policy)?;
         }
     }
+    outcome.skipped = run.skipped().clone();
+    // The report reads what was skipped off the manifest.
     run.close()?;
     let folder = run.folder().to_path_buf();
     report::write(&folder, &folder.join("report.html"), &report::Options::default())?;
@@ -140,12 +145,5 @@ fn clear(folder: &std::path::Path) -> Result<()> {
     match folder.exists() {
         true => std::fs::remove_dir_all(folder).at(folder),
         false => Ok(()),
-    }
-}
-
-impl Policy {
-    /// The base model, untrained by this run.
-    fn base(hash: &str) -> Self {
-        Self { folder: None, hash: hash.to_owned() }
     }
 }

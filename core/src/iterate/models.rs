@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use crate::Result;
 use crate::generate::{Engine, EngineOptions};
 use crate::model::{Decoder, LoadOptions, ModelFolder, Tokenizer, Trainable};
-use crate::run_dir::hash_folder;
+use crate::run_dir::{hash_folder, hash_rows};
 
 /// Where models run.
 #[derive(Debug, Clone)]
@@ -48,13 +48,32 @@ impl Place {
 pub(super) struct Base {
     pub(super) folder: ModelFolder,
     pub(super) hash: String,
+    /// The adapter that it has before this run, and the hash of both together.
+    adapter: Option<(PathBuf, String)>,
 }
 
 impl Base {
     pub(super) fn open(name: &str, seed: u64) -> Result<Self> {
         let folder = ModelFolder::open(name, seed)?;
         let hash = hash_folder(folder.path())?;
-        Ok(Self { folder, hash })
+        Ok(Self { folder, hash, adapter: None })
+    }
+
+    /// With the adapter of this folder on it; an empty name is none.
+    pub(super) fn adapted(self, adapter: &str) -> Result<Self> {
+        if adapter.is_empty() {
+            return Ok(self);
+        }
+        let hash = hash_rows(&[&self.hash, &hash_folder(Path::new(adapter))?])?;
+        Ok(Self { adapter: Some((adapter.into(), hash)), ..self })
+    }
+
+    /// The policy that it is, untrained by this run.
+    pub(super) fn policy(&self) -> Policy {
+        match &self.adapter {
+            Some((folder, hash)) => Policy { folder: Some(folder.clone()), hash: hash.clone() },
+            None => Policy { folder: None, hash: self.hash.clone() },
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

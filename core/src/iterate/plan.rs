@@ -174,7 +174,7 @@ pub fn plan(
                 paths * row_bytes,
             );
             let rows = paths + if config.simulate.gold { possible } else { 0.0 };
-            let steps = config.reward.train.steps(rows as usize) as f64;
+            let steps = config.reward.train_on(rows as usize).steps(rows as usize) as f64;
             let tokens = steps * config.reward.train.step_rows() as f64 * path;
             put(
                 "reward",

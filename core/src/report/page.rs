@@ -1,5 +1,7 @@
 //! The page: its first screen, then a section for each question a reader has.
 
+use serde_json::Value;
+
 use super::chart::number;
 use super::escape::{html, script};
 use super::read::{Headline, Iteration, Run, numbers};
@@ -75,12 +77,13 @@ pub(super) fn page(run: &Run, options: &Options) -> String {
          <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#accuracy\">Skip to the results</a>\n<div class=\"page\">\n\
          <header class=\"top\"><p class=\"kicker\">SIPF report</p><h1>{title}</h1>{}</header>\n\
-         {}<nav aria-label=\"Sections\">{links}</nav>\n<main>\n{bodies}</main>\n\
+         {}{}<nav aria-label=\"Sections\">{links}</nav>\n<main>\n{bodies}</main>\n\
          <footer class=\"end\">Made by sipf{} from the files of the run alone. Everything in monospace was written by a \
          model or belongs to a data set.</footer>\n</div>\n\
          <script type=\"application/json\" id=\"run-data\">{}</script>\n<script>\n{}</script>\n</body>\n</html>\n",
         include_str!("style.css"),
         lead(run, &arms),
+        skipped(run),
         tiles(run, &arms),
         version(run),
         script(&shown.shown),
@@ -116,6 +119,19 @@ fn lead(run: &Run, arms: &[Arm<'_>]) -> String {
     format!(
         "<p class=\"lead\">{text}. M0 is the model after supervised fine-tuning; every M after it learned from preference pairs over its predecessors' own reasoning.</p>"
     )
+}
+
+/// Stages that had nothing to do, and why.
+fn skipped(run: &Run) -> String {
+    let stages = run.manifest.get("skipped").and_then(Value::as_object).into_iter().flatten();
+    let told: String = stages
+        .filter_map(|(stage, why)| Some((stage, why.as_str()?)))
+        .map(|(stage, why)| format!("<li><strong>{}</strong>: {}</li>", html(stage), html(why)))
+        .collect();
+    match told.is_empty() {
+        true => told,
+        false => format!("<div class=\"notice\"><p>Not everything was done:</p><ul>{told}</ul></div>\n"),
+    }
 }
 
 /// The story in numbers: first to last, and against the control.

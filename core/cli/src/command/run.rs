@@ -57,11 +57,9 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
         return plan::show(given, &args.flags, &resolved, args.json);
     }
     let config = &resolved.config;
-    machine::use_threads(args.flags.threads)?;
+    let threads = machine::use_threads(args.flags.threads)?;
     let (device, why) = machine::device(&args.flags.device)?;
-    if !device.is_cpu() {
-        tell(&format!("device: {why}"));
-    }
+    exit::tell_device(device.is_cpu(), &why);
     requirements::check(&args.flags, &resolved, args.run_dir.as_deref())?;
     iterate::check(config, &*resolved.task, &*resolved.reward, args.flags.data.as_deref())?;
     let default = || {
@@ -78,7 +76,7 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
         task: resolved.task.clone(),
         transfer: resolved.transfer.clone(),
         reward: resolved.reward.clone(),
-        execute: crate::open::sandbox()?,
+        execute: crate::open::sandbox(threads),
         plugin_hash: resolved.plugin_hash.clone(),
         data: args.flags.data.clone(),
         place: Place { device, dtype, batch: BATCH, cache_bytes: CACHE_BYTES },
@@ -88,12 +86,9 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     let mut run = RunDir::open(&folder)?;
     run.notes().iter().for_each(|note| tell(note));
     let outcome = iterate::run(&mut run, config, &parts, interrupt::flag());
-    let outcome = outcome.map_err(|error| match error {
-        sipf_core::Error::Interrupted => {
-            anyhow::Error::new(error).context(format!("{} is kept as far as it is", folder.display()))
-        }
-        error if run.has_begun() => EndedEarly(anyhow::Error::new(error)).into(),
-        error => anyhow::Error::new(error),
+    let outcome = interrupt::kept(outcome, &folder).map_err(|error| match exit::is_interrupted(&error) {
+        false if run.has_begun() => EndedEarly(error).into(),
+        _ => error,
     })?;
     print(&outcome, &folder, &resolved, args.json)?;
     Ok(exit::DONE)
@@ -150,8 +145,8 @@ fn print(outcome: &Outcome, folder: &Path, resolved: &Resolved, as_json: bool) -
     for (number, headline) in (1..).zip(&outcome.iterations) {
         line(&format!("iteration {number}"), headline)?;
     }
-    for iteration in &outcome.kept_weights {
-        print_line(&format!("iteration {iteration} found no pairs and kept the weights it had"))?;
+    for (stage, why) in &outcome.skipped {
+        print_line(&format!("{stage} was skipped: {why}"))?;
     }
     print_line(&format!("report: {}", report.display()))
 }

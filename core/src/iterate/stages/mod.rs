@@ -48,14 +48,14 @@ impl<'a> Stages<'a> {
         stop: &'a AtomicBool,
     ) -> Result<Self> {
         let data = Data::load(config, parts)?;
-        let base = Base::open(&config.model, config.seed)?;
+        let base = Base::open(&config.model, config.seed)?.adapted(&config.adapter)?;
         let rule = Some(config.rule.as_str()).filter(|rule| !rule.is_empty());
         let verifier = Verifier::new(parts.task.clone(), parts.execute.clone(), rule)?;
         run.forget_inputs();
         run.input("plugins", &parts.plugin_hash);
         run.input("demonstrations", &data.demonstrations_hash);
         run.input("questions", &data.questions_hash);
-        run.input(&format!("model {}", shown(&config.model)), &base.hash);
+        run.input(&format!("model {}", shown(&config.model)), &base.policy().hash);
         for (task, exam) in std::iter::once(&parts.task).chain(&parts.transfer).zip(&data.exams) {
             run.input(&format!("test problems of {}", task.card().name), &exam.hash);
         }
@@ -96,6 +96,12 @@ impl<'a> Stages<'a> {
             folder: self.run.folder().to_path_buf(),
         };
         self.run.stage(name, settings, inputs, |_, key| make(&mut shared, key))
+    }
+
+    /// Says in the log and in the manifest that a stage has nothing to do, and why.
+    fn skip(&mut self, stage: &str, why: &str) {
+        Progress::new(stage, None, "").note(&format!("skipped: {why}"));
+        self.run.skip(stage, why);
     }
 
     /// One hash over what a finished training left: the model, not its log.

@@ -91,7 +91,7 @@ impl Stages<'_> {
             let selection = simulate::select(&shared.data.questions, &samples, &config.simulate, config.seed);
             let progress = shared.progress("iter-0/simulate", selection.paths.len(), "paths");
             if selection.too_easy_to_guess > 0 {
-                progress.note(&format!(
+                progress.tell(&format!(
                     "{} questions are left out: a blind guess is right more often than {} of the time",
                     selection.too_easy_to_guess, config.simulate.max_chance
                 ));
@@ -121,6 +121,7 @@ impl Stages<'_> {
     pub(in crate::iterate) fn score(&mut self, iteration: u64, supervised: &Policy) -> Result<()> {
         let config = self.config;
         let Some(trained) = self.run.finished("reward").filter(|done| !done.files.is_empty()) else {
+            self.skip(&format!("iter-{iteration}/score"), "there is no reward model");
             return Ok(());
         };
         let file = format!("iter-{iteration}/scores.jsonl");
@@ -221,11 +222,6 @@ impl Stages<'_> {
                 let margin: f64 =
                     rows.iter().map(|pair| f64::from(pair.chosen_reward - pair.rejected_reward)).sum();
                 figures.insert("mean_margin".into(), json!(margin / rows.len() as f64));
-            }
-            if rows.is_empty() {
-                shared.progress(&format!("iter-{iteration}/pairs"), 0, "pairs").note(
-                    "nothing to learn from; the weights stay as they are (more samples, a smaller margin?)",
-                );
             }
             Ok(Made { paths: vec![file.clone()], rows: rows.len() as u64, figures })
         })?;

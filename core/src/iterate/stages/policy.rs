@@ -18,15 +18,15 @@ impl Stages<'_> {
     /// M0: the base model after supervised training on the task's demonstrations.
     pub(in crate::iterate) fn sft(&mut self) -> Result<Policy> {
         if !self.config.sft.enabled {
-            return Ok(Policy::base(&self.base.hash));
+            return Ok(self.base.policy());
         }
         let settings = json!({ "sft": self.config.sft, "lora": self.config.lora, "seed": self.config.seed });
         let inputs = StageInputs::default()
-            .with("model", self.base.hash.clone())
+            .with("model", self.base.policy().hash)
             .with("demonstrations", self.data.demonstrations_hash.clone());
         let done = self.stage("sft", &settings, inputs, |shared, key| {
             let out = shared.training_folder("sft", key)?;
-            let start = Policy::base(&shared.base.hash);
+            let start = shared.base.policy();
             let decoder = shared.open_for_training(&start)?;
             let section = &shared.config.sft;
             let train = TrainSettings { seed: shared.config.seed, ..section.train.clone() };
@@ -45,11 +45,14 @@ impl Stages<'_> {
         let pairs = format!("iter-{iteration}/pairs.jsonl");
         let name = format!("iter-{iteration}/policy");
         let pairs_hash = self.run.hash(&pairs)?;
-        if self.run.finished(&format!("iter-{iteration}/pairs")).is_some_and(|done| done.rows == 0) {
+        if let Some(none) =
+            self.run.finished(&format!("iter-{iteration}/pairs")).filter(|done| done.rows == 0)
+        {
+            self.skip(&name, &nothing_to_learn_from(&none.figures));
             return Ok(None);
         }
         let start = match self.config.align_from {
-            AlignFrom::Base if self.config.model != super::super::TINY => Policy::base(&self.base.hash),
+            AlignFrom::Base if self.config.model != super::super::TINY => self.base.policy(),
             AlignFrom::Base | AlignFrom::Sft => supervised.clone(),
             AlignFrom::Previous => previous.clone(),
         };
@@ -82,7 +85,13 @@ impl Stages<'_> {
             .finished("iter-1/policy")
             .and_then(|done| done.figures.get("steps")?.as_u64())
             .unwrap_or(0) as usize;
-        if steps == 0 || self.data.demonstrations.is_empty() {
+        let why = match (steps, self.data.demonstrations.is_empty()) {
+            (0, _) => "the first iteration was not aligned, so there are no steps to match",
+            (_, true) => "the task has no demonstrations to train on",
+            _ => "",
+        };
+        if !why.is_empty() {
+            self.skip("control", why);
             return Ok(None);
         }
         let config = self.config;
@@ -103,6 +112,32 @@ impl Stages<'_> {
         })?;
         Ok(Some(self.policy_of(&done, "control/policy")))
     }
+}
+
+/// Why there are no pairs, by the counts of the stage that looked for them.
+fn nothing_to_learn_from(counts: &Map<String, Value>) -> String {
+    let count = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let reasons: Vec<String> = [
+        ("no_right", "without a right path"),
+        ("none_clean", "without a clean right path"),
+        ("none_to_reject", "without a path to reject"),
+        ("within_margin", "with no two paths the margin apart"),
+    ]
+    .into_iter()
+    .filter(|(name, _)| count(name) > 0)
+    .map(|(name, what)| format!("{} {what}", count(name)))
+    .collect();
+    let unscored = match count("unscored") {
+        0 => String::new(),
+        paths => format!("; {paths} paths have no score"),
+    };
+    let questions = count("questions");
+    let gap = if reasons.is_empty() { "" } else { ": " };
+    format!(
+        "nothing to learn from in the paths of {questions} questions{gap}{}{unscored}; the weights stay as they are \
+         (more samples or a smaller margin may help)",
+        reasons.join(", ")
+    )
 }
 
 fn chosen_row(pair: &Pair) -> SftRow {

@@ -13,7 +13,7 @@ use crate::reward::quality::{self, ScoredTruth};
 use crate::reward::{LabelRow, PrmObjective, RewardNet, RowLayout};
 use crate::run_dir::{Finished, Made, StageInputs, hash_rows};
 use crate::stream::StreamName;
-use crate::train::{self, TrainSettings};
+use crate::train::{self, Objective, TrainSettings};
 use crate::{AtPath, Result};
 
 /// At most so many paths are measured on.
@@ -41,7 +41,7 @@ impl Stages<'_> {
             .with("labels", self.run.hash("iter-0/labels.jsonl")?)
             .with("samples", self.run.hash("iter-0/samples.jsonl")?)
             .with("base", base);
-        self.stage("reward", &settings, inputs, |shared, key| {
+        let done = self.stage("reward", &settings, inputs, |shared, key| {
             let labels: Vec<StepLabels> = record::read(&shared.path("iter-0/labels.jsonl"))?;
             let out = shared.training_folder("reward", key)?;
             std::fs::create_dir_all(&out).at(&out)?;
@@ -71,6 +71,13 @@ impl Stages<'_> {
             }
             Ok(Made { paths, rows: rows.len() as u64, figures })
         })?;
+        if done.files.is_empty() {
+            let why = match self.run.finished("iter-0/simulate").is_some_and(|done| done.rows > 0) {
+                true => "no labelled path is left to train on",
+                false => "no path has labelled steps",
+            };
+            self.skip("reward", why);
+        }
         Ok(())
     }
 
@@ -148,8 +155,8 @@ impl Shared<'_> {
         let scale = if head > 0.0 && rate > 0.0 { head / rate } else { 1.0 };
         let parameters = net.parameters();
         let objective = PrmObjective::new(net, rows, &RowLayout::Pieces(&*self.parts.reward), false, scale)?;
-        let settings = TrainSettings { seed: self.config.seed, ..section.train.clone() };
-        let progress = self.progress("reward", settings.steps(rows.len()), "steps");
+        let settings = TrainSettings { seed: self.config.seed, ..section.train_on(objective.rows()) };
+        let progress = self.progress("reward", settings.steps(objective.rows()), "steps");
         let lost = objective.lost();
         if lost.labels > 0 {
             progress.note(&format!(
