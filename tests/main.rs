@@ -5,8 +5,11 @@ mod cli_completions; // shell completions, the man page
 mod cli_task; // `sipf task list|show`
 mod doctor; // `sipf doctor`
 mod evaluate; // `sipf evaluate`
+mod flags; // flags that every command has, and what they do
 mod generate; // `sipf generate`: the same bytes whatever the machine does
 mod hub; // data sets by name from the Hub, a server on this machine in its place
+mod input; // byte order marks
+mod interrupt; // Ctrl-C, and standard output whose reader leaves
 mod model; // `sipf model`, adapters, GGUF
 mod plugin; // every transport, faults, the API's transcript, `sipf plugin`
 mod report; // `sipf report`: the page about a run
@@ -17,6 +20,7 @@ mod stages; // `sipf sample`, `simulate`, `align pairs`: one stage on files, sto
 mod tasks; // the built-in tasks on the real data sets, `sipf verify`
 mod tidy; // the architecture's invariants
 mod training; // `sipf sft`, `align`, `reward train`: resume, rows, evaluation, peers
+mod verify; // `sipf verify` on rows that can and cannot be judged
 mod writable; // results that cannot be written: said before any work
 
 /// Blocks of this binary bear a mark, so that one which a plugin allocated is noticed when it is freed here.

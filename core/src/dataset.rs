@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -13,6 +13,7 @@ use sipf_plugin::{DataFile, DataFormat, Problem, Row, Source, Split, Task};
 
 use crate::error::{AtPath, Error, Result, of_json_line};
 use crate::hub::Hub;
+use crate::text;
 
 /// Where rows come from and how many problems are wanted.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +52,29 @@ pub fn load(task: &dyn Task, split: Split, options: &DataOptions) -> Result<Load
             Err(Error::unusable(format!("task {name} has no {split} split, only: {}", there.join(", "))))
         }
     }
+}
+
+/// Loads the problems of several splits, one after the other; the limit holds for all of them together.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_all(task: &dyn Task, splits: &[Split], options: &DataOptions) -> Result<Loaded> {
+    if let [split] = splits {
+        return load(task, *split, options);
+    }
+    let (mut all, mut hash) = (Loaded::default(), Sha256::new());
+    for split in splits {
+        let left = options.limit.map(|limit| limit.saturating_sub(all.problems.len()));
+        if left == Some(0) {
+            break;
+        }
+        let loaded = load(task, *split, &DataOptions { limit: left, ..options.clone() })?;
+        all.problems.extend(loaded.problems);
+        all.skipped.extend(loaded.skipped);
+        hash.update(loaded.sha256);
+    }
+    all.sha256 = hex(&hash.finalize());
+    Ok(all)
 }
 
 /// The splits that a task has, in the order train, validation, test.
@@ -371,15 +395,13 @@ fn jsonl_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
 type OnLine<'a> = &'a mut dyn FnMut(u64, usize, Result<Value>) -> Result<bool>;
 
 fn jsonl_lines(path: &Path, row: OnLine<'_>) -> Result<()> {
-    let reader = BufReader::new(File::open(path).at(path)?);
     let mut index = 0;
-    for (line, number) in reader.split(b'\n').zip(1..) {
+    for (line, number) in text::open(path)?.split(b'\n').zip(1..) {
         let line = line.at(path)?;
-        let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let value = match serde_json::from_slice::<Value>(line) {
+        let value = match serde_json::from_slice::<Value>(&line) {
             Ok(value) if value.is_object() => Ok(value),
             Ok(_) => Err(Error::row(path, number, "should be one JSON object")),
             Err(error) => Err(Error::row(path, number, of_json_line(&error))),
@@ -393,8 +415,7 @@ fn jsonl_lines(path: &Path, row: OnLine<'_>) -> Result<()> {
 }
 
 fn json_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
-    let reader = BufReader::new(File::open(path).at(path)?);
-    let values: Vec<Value> = serde_json::from_reader(reader)
+    let values: Vec<Value> = serde_json::from_reader(text::open(path)?)
         .map_err(|error| Error::file(path, format!("should be one JSON array of objects: {error}")))?;
     for (number, value) in (1..).zip(values) {
         if !row(number as u64 - 1, number, value)? {
@@ -405,10 +426,7 @@ fn json_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
 }
 
 fn csv_rows(path: &Path, row: OnRow<'_>) -> Result<()> {
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .from_path(path)
-        .map_err(|error| Error::file(path, error.to_string()))?;
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text::open(path)?);
     for (index, record) in (0..).zip(reader.records()) {
         let record = record.map_err(|error| Error::file(path, error.to_string()))?;
         let line = record.position().map_or(index + 1, |place| place.line()) as usize;

@@ -68,7 +68,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// The user asked to stop; what was finished is kept.
-    #[error("interrupted; give the same command again to go on")]
+    #[error("interrupted")]
     Interrupted,
 }
 

@@ -20,6 +20,7 @@ pub mod run_dir;
 pub mod sample;
 pub mod simulate;
 pub mod stream;
+pub mod text;
 #[cfg(test)]
 mod toy;
 pub mod train;

@@ -1,27 +1,44 @@
 //! How far a stage is, on standard error only: one rewritten line with rate and time left on a terminal, a plain line
-//! now and then otherwise. Nothing else in the crate writes to the terminal or reads the clock for its results.
+//! now and then otherwise, none where only what went wrong is to be said. Nothing else in the crate writes to the terminal or reads the clock for its results.
 
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Between two lines where nobody watches.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// The same where more is to be said.
+const VERBOSE_EVERY: Duration = Duration::from_secs(1);
 /// Between two updates of a terminal's line.
 const LIVE_EVERY: Duration = Duration::from_millis(100);
 
-/// Whether only notes are shown: what went wrong, or is not as was asked.
-static QUIET: AtomicBool = AtomicBool::new(false);
-
-/// Shows no progress in this process from now on, only notes.
-pub fn be_quiet() {
-    QUIET.store(true, Ordering::Relaxed);
+/// How much this process says on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Loudness {
+    /// Only what went wrong.
+    Quiet,
+    /// Progress too.
+    Normal,
+    /// And more of it.
+    Verbose,
 }
 
-/// Whether [`be_quiet`] was asked for.
-pub fn is_quiet() -> bool {
-    QUIET.load(Ordering::Relaxed)
+static LOUDNESS: AtomicU8 = AtomicU8::new(Loudness::Normal as u8);
+
+/// Sets it, once, before any work.
+pub fn set_loudness(loudness: Loudness) {
+    LOUDNESS.store(loudness as u8, Ordering::Relaxed);
+}
+
+/// How much is said.
+pub fn loudness() -> Loudness {
+    match LOUDNESS.load(Ordering::Relaxed) {
+        0 => Loudness::Quiet,
+        1 => Loudness::Normal,
+        _ => Loudness::Verbose,
+    }
 }
 
 /// The progress of one stage. Threads may share it.
@@ -37,6 +54,7 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Show {
     Nothing,
+    /// What went wrong.
     Notes,
     Plain,
     Live,
@@ -57,10 +75,10 @@ struct State {
 impl Progress {
     /// A stage of `total` units, where that is known.
     pub fn new(stage: &str, total: Option<u64>, unit: &'static str) -> Self {
-        let show = match (is_quiet(), std::io::stderr().is_terminal()) {
-            (true, _) => Show::Notes,
-            (false, true) => Show::Live,
-            (false, false) => Show::Plain,
+        let show = match (loudness(), std::io::stderr().is_terminal()) {
+            (Loudness::Quiet, _) => Show::Notes,
+            (_, true) => Show::Live,
+            (_, false) => Show::Plain,
         };
         Self::with(stage, total, unit, show)
     }
@@ -99,7 +117,14 @@ impl Progress {
         state.status.push_str(text);
     }
 
-    /// A line of its own.
+    /// A line that is no news of anything wrong.
+    pub fn tell(&self, text: &str) {
+        if self.show != Show::Notes {
+            self.note(text);
+        }
+    }
+
+    /// A line of its own: rows that are lost, work that is left out.
     pub fn note(&self, text: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.close_line(&mut state);
@@ -111,13 +136,11 @@ impl Progress {
     /// The last line.
     pub fn finish(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(self.show, Show::Nothing | Show::Notes) {
-            return;
-        }
         let line = self.line(&state);
         match self.show {
+            Show::Nothing | Show::Notes => return,
             Show::Live => write(&format!("\r\x1b[2K{line}\n")),
-            _ => write(&format!("{line}\n")),
+            Show::Plain => write(&format!("{line}\n")),
         }
         state.line_open = false;
     }
@@ -127,6 +150,7 @@ impl Progress {
         change(&mut state);
         let every = match self.show {
             Show::Nothing | Show::Notes => return,
+            Show::Plain if loudness() == Loudness::Verbose => VERBOSE_EVERY,
             Show::Plain => PLAIN_EVERY,
             Show::Live => LIVE_EVERY,
         };

@@ -3,7 +3,7 @@
 //! `prompt`, `completion` and `problem` are enough to judge a row or to train on it without the rest of the run.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -13,6 +13,7 @@ use sipf_plugin::{RunVerdict, Step};
 
 use crate::error::{AtPath, Error, Result, of_json_line};
 use crate::model::save::write_bytes;
+use crate::text;
 
 /// A reasoning path that the policy wrote: a line of `samples.jsonl`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -242,12 +243,11 @@ pub(crate) fn as_written<S: serde::Serializer>(value: &f32, to: S) -> std::resul
 /// # Errors
 /// Names file and line of the first row that is no such record, and the key at fault.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let file = std::fs::File::open(path).at(path)?;
     let mut rows = Vec::new();
-    for (number, line) in (1..).zip(BufReader::new(file).lines()) {
+    for (number, line) in (1..).zip(text::open(path)?.split(b'\n')) {
         let line = line.at(path)?;
-        if !line.trim().is_empty() {
-            let row = serde_json::from_str(&line)
+        if !line.trim_ascii().is_empty() {
+            let row = serde_json::from_slice(&line)
                 .map_err(|error| Error::row(path, number, of_json_line(&error)))?;
             rows.push(row);
         }

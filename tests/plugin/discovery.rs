@@ -121,7 +121,7 @@ fn new_check_and_install_print_one_json_object_whatever_comes_of_them() {
     std::fs::write(folder.path().join("text.txt"), "x").unwrap();
     for file in ["./broken.py", "./text.txt"] {
         for command in ["check", "install"] {
-            let told = one(&["plugin", command, file], 1);
+            let told = one(&["plugin", command, file], 2);
             assert_eq!(told["passed"], false);
             assert!(told["error"].as_str().is_some_and(|why| why.contains(&file[2..])), "{told}");
         }

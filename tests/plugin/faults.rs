@@ -103,15 +103,16 @@ fn a_library_that_hangs_while_loading_is_given_up() {
 }
 
 #[test]
-fn the_command_says_it_in_one_line_and_exits_with_1() {
-    for (fixture, part) in [
-        ("wrong_abi", "ABI 7"),
-        ("no_call", "sipf_call"),
-        ("aborts_at_load", "crashed"),
-        ("breaks_abi", "does not generate rows"),
+fn the_command_says_it_in_one_line_and_its_status_tells_what_cannot_be_loaded_from_what_fails() {
+    for (fixture, part, status) in [
+        ("wrong_abi", "ABI 7", 2),
+        ("no_call", "sipf_call", 2),
+        ("aborts_at_load", "crashed", 2),
+        ("breaks_abi", "does not generate rows", 1),
     ] {
         let ran = run(sipf().args(["plugin", "check"]).arg(native(fixture)));
-        assert_eq!(ran.status, Some(1), "{fixture}: {}", ran.stderr);
+        assert_eq!(ran.status, Some(status), "{fixture}: {}", ran.stderr);
+        assert_eq!(ran.stdout.lines().next_back().is_some_and(|end| end.contains(": FAILED: ")), status == 1);
         let text = format!("{}{}", ran.stdout, ran.stderr);
         assert!(text.contains(part), "{fixture}: {text}");
         assert!(ran.stderr.lines().count() <= 1, "{}", ran.stderr);

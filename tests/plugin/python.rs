@@ -33,8 +33,16 @@ fn a_file_that_does_not_hold_what_it_must_fails_its_check() {
     let ran = run(sipf().args(["plugin", "check"]).arg(&file));
     assert_eq!(ran.status, Some(1), "{}", ran.stderr);
     assert!(ran.stdout.contains("FAILED   an empty completion does not pass"), "{}", ran.stdout);
+    let json = run(sipf().args(["plugin", "check", "--json"]).arg(&file));
+    let object: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let count = |key: &str| object[key].as_u64().unwrap();
+    let findings = object["exports"][0]["findings"].as_array().unwrap().len() as u64;
+    assert_eq!(count("held") + count("failed") + count("skipped"), findings);
+    assert!(object["passed"] == false && count("failed") > 0 && json.status == Some(1));
+    let end = format!("FAILED: {} properties hold, {} do not", count("held"), count("failed"));
+    assert!(ran.stdout.lines().next_back().is_some_and(|line| line.contains(&end)), "{}", ran.stdout);
     std::fs::write(&file, "CARD = {'name': 'x'}\nimport nothing_like_this\n").unwrap();
     let ran = run(sipf().args(["plugin", "check"]).arg(&file));
-    assert_eq!(ran.status, Some(1), "{}", ran.stderr);
+    assert_eq!(ran.status, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("always.py") && ran.stderr.contains("nothing_like_this"), "{}", ran.stderr);
 }

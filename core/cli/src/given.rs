@@ -18,7 +18,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use serde_json::{Map, Value, json};
 
-use crate::command::Arguments;
+use crate::command::{Arguments, colour};
 
 pub(crate) use flags::{at_least_one, of_setting, variable_of};
 
@@ -75,7 +75,7 @@ impl Config {
 /// Names the variable, the file and key, or the path that is of no use.
 pub(crate) fn parse() -> anyhow::Result<(Arguments, Given)> {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let mut command = flags::finite(Arguments::command());
+    let mut command = flags::finite(Arguments::command()).color(colour(&words));
     let mut given = Given::default();
     // What cannot be parsed yet for want of a variable's value, or at all, is for the second try to say.
     let first = command.clone().ignore_errors(true).try_get_matches_from(&words);

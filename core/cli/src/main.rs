@@ -22,6 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     leave_threads_to_the_kernels();
+    interrupt::listen();
     let done = given::parse().and_then(|(arguments, given)| {
         command::run(arguments, &given).map_err(|error| given.explained(error))
     });

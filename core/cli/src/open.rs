@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use sipf_plugin::{RewardModel, Task};
+use sipf_core::dataset;
+use sipf_plugin::{Execute, RewardModel, Split, Task};
 use sipf_plugin_host::{Registry, discover, probe::Prober, registry::is_path};
+use sipf_sandbox::{LazySandbox, SandboxOptions};
 
 use crate::builtin;
 
@@ -57,7 +59,40 @@ impl PluginFlags {
     }
 }
 
-/// The sandbox that runs programs; it starts when the first program comes.
-pub(crate) fn sandbox() -> anyhow::Result<Option<Arc<dyn sipf_plugin::Execute>>> {
-    Ok(Some(Arc::new(sipf_sandbox::LazySandbox::new(sipf_sandbox::SandboxOptions::default()))))
+/// The sandbox that runs so many programs at once; it starts when the first program comes.
+pub(crate) fn sandbox(threads: usize) -> Option<Arc<dyn Execute>> {
+    Some(Arc::new(LazySandbox::new(SandboxOptions { threads, ..SandboxOptions::default() })))
+}
+
+/// What `--split` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Splits {
+    /// One of them.
+    One(Split),
+    /// All that the task has.
+    All,
+}
+
+impl std::str::FromStr for Splits {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "all" => Ok(Self::All),
+            _ => name
+                .parse()
+                .map(Self::One)
+                .map_err(|_| format!("{name:?} is none of train, validation, test and all")),
+        }
+    }
+}
+
+impl Splits {
+    /// The splits of this task that are meant.
+    pub(crate) fn of(self, task: &dyn Task) -> Vec<Split> {
+        match self {
+            Self::One(split) => vec![split],
+            Self::All => dataset::splits(task),
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::exit::EndedEarly;
+use crate::exit::{self, EndedEarly};
 use crate::writable;
 
 /// The end of an unfinished file's name.
@@ -86,7 +86,7 @@ impl RowsOut {
 
     /// The file takes nothing more: work that had begun ends early.
     fn ended(&self, error: std::io::Error) -> anyhow::Error {
-        EndedEarly(anyhow::Error::new(error).context(format!("--out {}", self.out.display()))).into()
+        EndedEarly(exit::unwritten(error, &format!("--out {}", self.out.display()))).into()
     }
 
     /// Where the rows stand that are there so far.

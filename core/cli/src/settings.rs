@@ -290,6 +290,12 @@ impl RunFlags {
                     .map_err(|error| anyhow!("{}: {error}", as_given(key, origin(key))))?;
             }
         }
+        ensure!(
+            config.adapter.is_empty() || Path::new(&config.adapter).join("adapter_config.json").is_file(),
+            "{} {}: holds no adapter_config.json; give the folder that PEFT or sipf wrote",
+            as_given("adapter", origin("adapter")),
+            config.adapter
+        );
         let asked = ["flag", "variable"].iter().any(|place| origin("control").starts_with(place));
         ensure!(
             config.iterations > 0 || !config.control || !asked,
@@ -403,11 +409,6 @@ impl RunFlags {
             !config.model.is_empty(),
             "task {} names no model: give --model FOLDER, a Hub id, or --model tiny",
             card.name
-        );
-        ensure!(
-            config.adapter.is_empty() || Path::new(&config.adapter).join("adapter_config.json").is_file(),
-            "--adapter {}: holds no adapter_config.json; give the folder that PEFT or sipf wrote",
-            config.adapter
         );
         if let Some(limit) = self.limit.map(|limit| limit as usize) {
             let cap = |value: &mut usize| *value = if *value == 0 { limit } else { (*value).min(limit) };

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use sipf_core::machine;
 use sipf_core::model::{Decoder, LoadOptions, ModelFolder, Tokenizer};
 
-use crate::exit::tell;
+use crate::exit::{tell_device, tell_more};
 use crate::given::at_least_one;
 
 /// A model folder, an adapter on it, and where it runs.
@@ -83,9 +83,8 @@ impl Source {
         self.threads()?;
         let folder = self.folder()?;
         let (device, why) = machine::device(&self.device)?;
-        if !device.is_cpu() {
-            tell(&format!("device: {why}"));
-        }
+        tell_more(&format!("model: {}, read from {}", self.model, folder.display()));
+        tell_device(device.is_cpu(), &why);
         // The type that weights have on a GPU, where memory and its bandwidth decide.
         let dtype = if device.is_cpu() { LoadOptions::default().dtype } else { machine::half_precision() };
         let options = LoadOptions { device, dtype, ..LoadOptions::default() };

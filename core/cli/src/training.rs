@@ -310,14 +310,25 @@ impl TrainingFlags {
 
 /// Name, value and origin of settings, for `--json`.
 pub(crate) fn settings_object(shown: &[(String, Value, String)]) -> Value {
-    let object =
-        |(key, value, from): &(String, Value, String)| (key.clone(), json!({ "value": value, "from": from }));
+    let object = |(key, value, from): &(String, Value, String)| {
+        (key.clone(), json!({ "value": as_written(value), "from": from }))
+    };
     Value::Object(shown.iter().map(object).collect())
 }
 
 /// A line a setting.
 pub(crate) fn print_settings(shown: &[(String, Value, String)]) -> anyhow::Result<()> {
-    shown.iter().try_for_each(|(key, value, from)| exit::print_line(&format!("{key} = {value}  ({from})")))
+    shown.iter().try_for_each(|(key, value, from)| {
+        exit::print_line(&format!("{key} = {}  ({from})", as_written(value)))
+    })
+}
+
+/// A fraction of 32 bits as people write it: 0.9, not what 64 bits make of it.
+pub(crate) fn as_written(value: &Value) -> Value {
+    let number = value.as_f64().filter(|number| value.is_f64() && f64::from(*number as f32) == *number);
+    number
+        .and_then(|number| serde_json::from_str(&format!("{:?}", number as f32)).ok())
+        .unwrap_or_else(|| value.clone())
 }
 
 impl Resolved {

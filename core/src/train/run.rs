@@ -70,7 +70,7 @@ pub fn train(
     save::sweep(out)?;
     let fingerprint = objective.fingerprint().finish();
     if let Some(report) = finished(out, settings, &fingerprint)? {
-        progress.note("finished before; nothing to do");
+        progress.tell("finished before; nothing to do");
         // A process killed between its last two actions leaves them.
         best::forget(out)?;
         checkpoint::forget(out)?;

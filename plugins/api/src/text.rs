@@ -1,5 +1,10 @@
 //! Reading model-written text: lines, fenced code, what follows a marker. Never panics, whatever the text.
 
+/// The text behind a byte order mark at its beginning.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Byte spans of the non-empty lines, without the white space around them.
 pub fn lines(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let mut start = 0;

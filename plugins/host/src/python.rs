@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sipf_plugin::text::without_mark;
 use sipf_sandbox::PythonTask;
 
 use crate::error::{Error, Result};
@@ -19,7 +20,8 @@ impl Python {
     /// When the file cannot be read, does not run, or is no task; with Python's own message.
     pub fn load(path: &Path) -> Result<Self> {
         let source = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
-        let task = PythonTask::load(&source).map_err(|error| Error::refused(path, error.to_string()))?;
+        let task = PythonTask::load(without_mark(&source))
+            .map_err(|error| Error::refused(path, error.to_string()))?;
         Ok(Self { task })
     }
 }

@@ -1,8 +1,8 @@
 //! `sipf completions`: shell completions and the man page, made from the flags themselves.
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{CommandFactory, ValueEnum};
 
 use crate::exit;
@@ -28,6 +28,7 @@ enum Target {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     use clap_complete::Shell;
     let mut command = super::Arguments::command();
+    let mut text = Vec::new();
     let shell = match args.shell {
         Target::Bash => Shell::Bash,
         Target::Elvish => Shell::Elvish,
@@ -35,10 +36,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Target::PowerShell => Shell::PowerShell,
         Target::Zsh => Shell::Zsh,
         Target::Man => {
-            clap_mangen::Man::new(command).render(&mut std::io::stdout()).context("standard output")?;
-            return Ok(exit::DONE);
+            clap_mangen::Man::new(command).render(&mut text)?;
+            return written(&text);
         }
     };
-    clap_complete::generate(shell, &mut command, "sipf", &mut std::io::stdout());
+    clap_complete::generate(shell, &mut command, "sipf", &mut text);
+    written(&text)
+}
+
+fn written(text: &[u8]) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout();
+    let done = out.write_all(text).and_then(|()| out.flush());
+    done.map_err(|error| exit::unwritten(error, "standard output"))?;
     Ok(exit::DONE)
 }

@@ -11,12 +11,14 @@ use sipf_core::evaluate::{self, EvaluateSettings, Evaluation, Journal, Subject, 
 use sipf_core::generate::{Engine, EngineOptions};
 use sipf_core::progress::Progress;
 use sipf_core::verify::Verifier;
-use sipf_plugin::{Domain, Split, Task};
+use sipf_plugin::{Domain, Task};
 
 use super::reward::open_trained;
-use crate::given::at_least_one;
+use crate::given::{Given, Origin, at_least_one, of_setting};
+use crate::open::Splits;
 use crate::source::Source;
-use crate::{exit, interrupt, open, writable};
+use crate::training::{print_settings, settings_object};
+use crate::{exit, interrupt, open, stage, writable};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -25,24 +27,24 @@ pub(crate) struct Args {
     task: String,
     #[command(flatten)]
     source: Source,
-    /// test, train or validation
+    /// test, train, validation or all
     #[arg(long, value_name = "S", default_value = "test")]
-    split: String,
+    split: Splits,
     /// A data folder or one file [default: the published files]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// The first so many problems
     #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
-    /// Samples of each problem beside the greedy answer, for pass@k and votes
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    samples: usize,
+    /// Samples of each problem beside the greedy answer, for pass@k and votes [default: 0]
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
     /// Temperature of the samples [default: the task's]
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Nucleus of the samples
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
-    top_p: f32,
+    /// Nucleus of the samples [default: 1]
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
     /// Most new tokens of an answer [default: the task's]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
@@ -76,6 +78,9 @@ pub(crate) struct Args {
     /// Seed of the samples
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
+    /// Print every setting and where it came from, and how much work it is, and start nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -83,20 +88,23 @@ pub(crate) struct Args {
     plugins: open::PluginFlags,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     args.out.as_deref().map(|out| writable::folder("--out", out)).transpose()?;
     let task = args.plugins.task(&args.task)?;
     let card = task.card();
-    let split: Split = args.split.parse().map_err(|error| anyhow::anyhow!("--split: {error}"))?;
     let settings = args.settings(&*task);
     settings.check()?;
     ensure!(
-        args.reward.is_none() || args.samples > 0,
+        args.reward.is_none() || settings.samples > 0,
         "--reward ranks samples, and there are none: say --samples N"
     );
-    let verifier = Verifier::new(task.clone(), open::sandbox()?, args.rule.as_deref())?;
+    let verifier = Verifier::new(task.clone(), open::sandbox(args.source.threads()?), args.rule.as_deref())?;
     let options = DataOptions { data: args.data.clone(), limit: args.limit, ..DataOptions::default() };
-    let loaded = dataset::load(&*task, split, &options)?;
+    let loaded = dataset::load_all(&*task, &args.split.of(&*task), &options)?;
+    if args.dry_run {
+        args.print_plan(given, &settings, loaded.problems.len())?;
+        return Ok(exit::DONE);
+    }
     let reward =
         args.reward.as_deref().map(|m| open_trained(m, args.source.device(), &args.plugins)).transpose()?;
     let engine = args.engine()?;
@@ -115,7 +123,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let lanes = if card.domain == Domain::Code { 2 } else { 1 };
     let journal = Journal { file: &file, key: &key, lanes };
     let progress = Progress::new("evaluate", Some(loaded.problems.len() as u64), "problems");
-    let evaluation = evaluate::run(&subject, &settings, args.seed, &journal, interrupt::flag(), &progress)?;
+    let evaluation = evaluate::run(&subject, &settings, args.seed, &journal, interrupt::flag(), &progress);
+    let evaluation = match &args.out {
+        Some(out) => interrupt::kept(evaluation, out)?,
+        None => evaluation?,
+    };
     progress.finish();
     let summary = evaluation.summary();
     let written = args.out.as_deref().map(|out| args.write(out, &evaluation)).transpose()?;
@@ -139,14 +151,40 @@ impl Args {
         let from_card = EvaluateSettings::of(&card);
         EvaluateSettings {
             greedy: !self.no_greedy,
-            samples: self.samples,
+            samples: self.samples.unwrap_or(0),
             temperature: self.temperature.unwrap_or(card.temperature),
-            top_p: self.top_p,
+            top_p: self.top_p.unwrap_or(1.0),
             max_tokens: self.max_tokens.unwrap_or(card.max_tokens),
             stop: if self.stop.is_empty() { card.stop } else { self.stop.clone() },
             ks: if self.pass_at.is_empty() { from_card.ks } else { self.pass_at.clone() },
             few_shot: self.few_shot,
         }
+    }
+
+    /// Prints every setting and where it came from, and how much there is to ask.
+    fn print_plan(&self, given: &Given, settings: &EvaluateSettings, problems: usize) -> anyhow::Result<()> {
+        let completions = problems * (usize::from(settings.greedy) + settings.samples);
+        let mut plan = stage::object(&json!({
+            "rows_in": problems, "completions": completions,
+            "tokens_at_most": completions * settings.max_tokens,
+        }))?;
+        let settings = stage::object(settings)?;
+        let known = settings.keys().map(|key| of_setting(key)).chain(["no-greedy"]).collect();
+        let own = settings.iter().map(|(key, value)| {
+            let flag = if key == "greedy" { "no-greedy" } else { of_setting(key) };
+            let from = match (given.origin(flag), key.as_str()) {
+                (Origin::Default, "temperature" | "max-tokens" | "stop") => "card".to_owned(),
+                (origin, _) => origin.to_string(),
+            };
+            (key.clone(), value.clone(), from)
+        });
+        let shown: Vec<_> = own.chain(given.others(&known)).collect();
+        if self.json {
+            plan.insert("settings".into(), settings_object(&shown));
+            return exit::print_line(&Value::Object(plan).to_string());
+        }
+        print_settings(&shown)?;
+        exit::print_line(&stage::in_words(&plan))
     }
 
     fn engine(&self) -> anyhow::Result<Engine> {
@@ -182,7 +220,7 @@ impl Args {
         }
         files.sort();
         let parts = json!({
-            "program": env!("CARGO_PKG_VERSION"), "task": self.task, "split": self.split, "rule": self.rule,
+            "program": env!("CARGO_PKG_VERSION"), "task": self.task, "split": format!("{:?}", self.split), "rule": self.rule,
             "data": data, "seed": self.seed, "settings": settings, "model": self.source.given(),
             "reward": self.reward, "files": files, "plugins": self.plugins.plugins,
         });

@@ -10,6 +10,7 @@ use sipf_core::error::of_json_line;
 use sipf_core::generate::{Completion, Engine, EngineOptions, Request, Sampling, complete};
 use sipf_core::model::Tokenizer;
 use sipf_core::stream::StreamName;
+use sipf_core::text;
 
 use crate::exit::{self, print_line, tell};
 use crate::given::at_least_one;
@@ -206,7 +207,7 @@ fn texts(args: &Args) -> anyhow::Result<Vec<(Option<Value>, String)>> {
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<(Option<Value>, String)>> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let text = text::read(file).context("--prompts")?;
     let mut rows = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = || format!("{}, line {}", file.display(), at + 1);

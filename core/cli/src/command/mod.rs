@@ -20,10 +20,13 @@ mod simulate;
 mod task;
 mod verify;
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use sipf_core::progress::{self, Loudness};
 
 use crate::given::Given;
 
@@ -35,20 +38,42 @@ const SETTINGS: &str = "Every setting is a flag (--top-p 0.9), else a variable (
 #[derive(Debug, Parser)]
 #[command(name = "sipf", version, max_term_width = 110, after_help = SETTINGS)]
 pub(crate) struct Arguments {
-    /// Say more (repeat for more) on standard error
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub(crate) verbose: u8,
+    /// Say more on standard error: where models lie and run, and progress more often
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
     /// Say only what went wrong
     #[arg(short, long, global = true)]
-    pub(crate) quiet: bool,
-    /// When to colour the terminal
+    quiet: bool,
+    /// When to colour help and errors
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    pub(crate) color: clap::ColorChoice,
+    color: clap::ColorChoice,
     /// Settings in TOML, under the names of the flags; a flag and its variable win over them
     #[arg(long, global = true, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Command,
+}
+
+impl Arguments {
+    fn loudness(&self) -> Loudness {
+        match (self.quiet, self.verbose) {
+            (true, _) => Loudness::Quiet,
+            (false, 0) => Loudness::Normal,
+            _ => Loudness::Verbose,
+        }
+    }
+}
+
+/// What `--color` says, if it stands anywhere among the words: help is printed while they are read.
+pub(crate) fn colour(words: &[OsString]) -> clap::ColorChoice {
+    let words: Vec<Cow<'_, str>> =
+        words.iter().map(|word| word.to_string_lossy()).take_while(|word| word != "--").collect();
+    let said = words.iter().enumerate().rev().find_map(|(place, word)| match word.strip_prefix("--color") {
+        Some("") => words.get(place + 1).map(|word| word.as_ref()),
+        Some(rest) => rest.strip_prefix('='),
+        None => None,
+    });
+    said.and_then(|when| clap::ColorChoice::from_str(when, true).ok()).unwrap_or_default()
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,16 +119,14 @@ pub(crate) enum Command {
 }
 
 pub(crate) fn run(arguments: Arguments, given: &Given) -> anyhow::Result<ExitCode> {
-    if arguments.quiet {
-        sipf_core::progress::be_quiet();
-    }
+    progress::set_loudness(arguments.loudness());
     match arguments.command {
         Command::Align(args) => align::run(&args, given),
         Command::Run(args) => run::run(&args, given),
         Command::Plan(args) => plan::run(&args, given),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args, given),
         Command::Generate(args) => generate::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Report(args) => report::run(&args),

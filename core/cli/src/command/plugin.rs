@@ -45,7 +45,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Load a plugin (or name a built-in) and check everything it must hold; exit 1 when something does not
+    /// Load a plugin (or name a built-in) and check everything it must hold; exit 1 when something does not, 2 when it
+    /// cannot be loaded
     Check {
         /// Plugin file, or a name
         plugin: String,
@@ -151,48 +152,80 @@ fn open(plugin: &str, plugins: &PluginFlags) -> anyhow::Result<Exports> {
 /// What a check found.
 #[derive(Default)]
 struct Checked {
-    passed: bool,
+    held: usize,
+    failed: usize,
+    skipped: usize,
     exports: Vec<serde_json::Value>,
     /// Why there is nothing to check.
     error: Option<String>,
 }
 
 impl Checked {
+    fn passed(&self) -> bool {
+        self.failed == 0 && self.error.is_none()
+    }
+
+    fn add(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            match finding.held {
+                Held::Yes => self.held += 1,
+                Held::No(_) => self.failed += 1,
+                Held::Skipped(_) => self.skipped += 1,
+            }
+        }
+    }
+
     fn object(&self) -> serde_json::Value {
-        let mut object = json!({ "passed": self.passed, "exports": self.exports });
+        let mut object = json!({
+            "passed": self.passed(), "held": self.held, "failed": self.failed, "skipped": self.skipped,
+            "exports": self.exports,
+        });
         if let Some(error) = &self.error {
             object["error"] = json!(error);
         }
         object
     }
 
+    fn in_words(&self, plugin: &str) -> String {
+        let verdict = if self.passed() { "passed" } else { "FAILED" };
+        let skipped = if self.skipped > 0 { format!(", {} skipped", self.skipped) } else { String::new() };
+        format!("{plugin}: {verdict}: {} properties hold, {} do not{skipped}", self.held, self.failed)
+    }
+
+    /// What cannot be loaded could not be checked.
     fn status(&self) -> ExitCode {
-        if self.passed { exit::DONE } else { exit::did_not_hold() }
+        match self.passed() {
+            true => exit::DONE,
+            false if self.error.is_some() => exit::could_not_start(),
+            false => exit::did_not_hold(),
+        }
     }
 }
 
 fn check(plugin: &str, plugins: &PluginFlags, json: bool) -> anyhow::Result<Checked> {
     let exports = match open(plugin, plugins) {
         Ok(exports) => exports,
-        // A file that is there but cannot be loaded has failed its check.
         Err(error) if Path::new(plugin).is_file() => {
             exit::eprint_line(&format!("sipf: {error:#}"));
             return Ok(Checked { error: Some(format!("{error:#}")), ..Checked::default() });
         }
         Err(error) => return Err(error),
     };
-    let sandbox = crate::open::sandbox()?;
-    let mut checked = Checked { passed: true, ..Checked::default() };
+    let sandbox = crate::open::sandbox(0);
+    let mut checked = Checked::default();
     for task in &exports.tasks {
         let findings = conformance::check_task(&**task, sandbox.as_deref());
         let latency = conformance::median_latency(&**task).ok();
-        checked.passed &= conformance::all_hold(&findings);
+        checked.add(&findings);
         checked.exports.push(report(&task.card().name, "task", &findings, latency, json)?);
     }
     for reward in &exports.rewards {
         let findings = conformance::check_reward(&**reward);
-        checked.passed &= conformance::all_hold(&findings);
+        checked.add(&findings);
         checked.exports.push(report(&reward.card().name, "reward", &findings, None, json)?);
+    }
+    if !json {
+        print_line(&checked.in_words(plugin))?;
     }
     Ok(checked)
 }
@@ -242,7 +275,7 @@ fn install(file: &Path, into: Option<&Path>, json: bool) -> anyhow::Result<ExitC
     let name = if is_path(&file.to_string_lossy()) { file.to_path_buf() } else { Path::new(".").join(file) };
     let checked = check(&name.to_string_lossy(), &plugins, json)?;
     let mut object = checked.object();
-    if checked.passed {
+    if checked.passed() {
         let library = plugins.registry()?.open(&name)?;
         let folder = discover::install(&name, library.kind(), library.manifest(), &into)?;
         object["installed"] = json!(folder);

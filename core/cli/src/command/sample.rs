@@ -12,7 +12,7 @@ use sipf_core::record::{self, Sample};
 use sipf_core::run_dir;
 use sipf_core::sample::{self, EquationFilter, Quota, SampleCounts, SampleInput, SampleSettings, quota};
 use sipf_core::verify::Verifier;
-use sipf_plugin::{Domain, Problem, Split};
+use sipf_plugin::{Domain, Problem};
 
 use crate::given::{Given, at_least_one};
 use crate::source::Source;
@@ -29,9 +29,9 @@ pub(crate) struct Args {
     /// A data folder or one file [default: the published files]
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// train, validation or test
+    /// train, test, validation or all
     #[arg(long, value_name = "S", default_value = "train")]
-    split: Split,
+    split: open::Splits,
     /// The first so many questions
     #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     settled.settings.check()?;
     let limit = args.limit.map(|limit| limit + args.skip);
     let options = DataOptions { data: args.data.clone(), limit, ..DataOptions::default() };
-    let loaded = dataset::load(&*task, args.split, &options)?;
+    let loaded = dataset::load_all(&*task, &args.split.of(&*task), &options)?;
     let problems = loaded.problems.get(args.skip..).unwrap_or_default();
     let mut known: Vec<Sample> = Vec::new();
     for file in &args.known {
@@ -136,7 +136,7 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
         args.stage.print_plan(given, &settled, &plan)?;
         return Ok(exit::DONE);
     }
-    let verifier = Verifier::new(task.clone(), open::sandbox()?, args.rule.as_deref())?;
+    let verifier = Verifier::new(task.clone(), open::sandbox(args.source.threads()?), args.rule.as_deref())?;
     let adapter = args.source.adapter().map(run_dir::hash_folder).transpose()?;
     let ingredients = json!({
         "task": card.name, "model": run_dir::hash_folder(args.source.folder()?)?, "adapter": adapter,
@@ -161,7 +161,9 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
         seed: args.stage.seed,
     };
     let progress = Progress::new("sample", Some(problems.len() as u64), "questions");
-    let units = sample::run(&input, &settled.settings, output.target(), interrupt::flag(), &progress)?;
+    let target = output.target();
+    let units = sample::run(&input, &settled.settings, target, interrupt::flag(), &progress);
+    let units = interrupt::kept(units, target.file)?;
     progress.finish();
     let drawn: u64 = units.iter().map(|unit| unit.tokens).sum();
     let rows: Vec<Sample> = units.into_iter().flat_map(|unit| unit.rows).collect();

@@ -148,7 +148,7 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
         return Ok(exit::DONE);
     }
     let source = Source::of(&args.simulator, args.adapter.as_deref(), &args.device, args.threads);
-    let verifier = Verifier::new(task.clone(), open::sandbox()?, args.rule.as_deref())?;
+    let verifier = Verifier::new(task.clone(), open::sandbox(source.threads()?), args.rule.as_deref())?;
     let adapter = args.adapter.as_deref().map(run_dir::hash_folder).transpose()?;
     let ingredients = json!({
         "task": card.name, "simulator": run_dir::hash_folder(source.folder()?)?, "adapter": adapter,
@@ -167,12 +167,14 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
         SimulateInput { simulator: &engine, name: &name, verifier: &verifier, paths: &selection.paths, seed };
     let progress = Progress::new("simulate", Some(selection.paths.len() as u64), "paths");
     if selection.too_easy_to_guess > 0 {
-        progress.note(&format!(
+        progress.tell(&format!(
             "{} questions are left out: a blind guess is right more often than {} of the time (--max-chance)",
             selection.too_easy_to_guess, settings.max_chance
         ));
     }
-    let units = simulate::run(&input, settings, output.target(), interrupt::flag(), &progress)?;
+    let target = output.target();
+    let units = simulate::run(&input, settings, target, interrupt::flag(), &progress);
+    let units = interrupt::kept(units, target.file)?;
     progress.finish();
     let tokens: u64 = units.iter().map(|unit| unit.tokens).sum();
     let left_out = units.iter().filter(|unit| unit.rows.is_empty()).count();

@@ -1,18 +1,19 @@
 //! `sipf task`: which tasks there are, what one of them is, and its problems as rows to train on.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde_json::json;
 use sipf_core::dataset::{self, DataOptions};
-use sipf_plugin::{Role, Source, Split, Task, conformance};
+use sipf_plugin::{Problem, Role, Source, Split, Task, conformance};
 
 use crate::exit::{self, print_line};
 use crate::given::at_least_one;
-use crate::open::PluginFlags;
+use crate::open::{PluginFlags, Splits};
+use crate::training::as_written;
 use crate::writable;
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,9 @@ enum Action {
     Show {
         /// Task name or plugin file
         task: String,
+        /// Data folder or file: the sample problem is then the first of it [default: a problem that the task brings along]
+        #[arg(long, value_name = "PATH")]
+        data: Option<PathBuf>,
         #[command(flatten)]
         plugins: PluginFlags,
         /// One JSON object on standard output
@@ -49,9 +53,9 @@ enum Action {
 struct Export {
     /// Task name or plugin file
     task: String,
-    /// The split
-    #[arg(long, default_value = "train")]
-    split: Split,
+    /// train, test, validation or all
+    #[arg(long, value_name = "S", default_value = "train")]
+    split: Splits,
     /// What the completion is: the reference solution, or what SFT learns from (noisy for some tasks)
     #[arg(long, value_enum, default_value_t = Which::Demonstration)]
     which: Which,
@@ -83,7 +87,7 @@ enum Which {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::List { plugins, json } => list(plugins, *json),
-        Action::Show { task, plugins, json } => show(&*plugins.task(task)?, *json),
+        Action::Show { task, data, plugins, json } => show(&*plugins.task(task)?, data.as_ref(), *json),
         Action::Export(args) => export(args),
     }
 }
@@ -126,11 +130,16 @@ fn export(args: &Export) -> anyhow::Result<ExitCode> {
     let task = args.plugins.task(&args.task)?;
     let limit = args.limit.map(|limit| limit.saturating_add(args.skip));
     let options = DataOptions { data: args.data.clone(), limit, ..DataOptions::default() };
-    let problems = dataset::load(&*task, args.split, &options)?.problems;
-    let place = || format!("--out {}", args.out.display());
-    let mut out: Box<dyn Write> = match args.out.to_str() {
-        Some("-") => Box::new(std::io::stdout().lock()),
-        _ => {
+    let problems = dataset::load_all(&*task, &args.split.of(&*task), &options)?.problems;
+    let standard = args.out.to_str() == Some("-");
+    let place = || match standard {
+        true => "standard output".to_owned(),
+        false => format!("--out {}", args.out.display()),
+    };
+    let unwritten = |error| exit::unwritten(error, &place());
+    let mut out: Box<dyn Write> = match standard {
+        true => Box::new(std::io::stdout().lock()),
+        false => {
             writable::file("--out", &args.out)?;
             let mut file = std::fs::OpenOptions::new();
             file.create(true).write(true).append(args.append).truncate(!args.append);
@@ -145,9 +154,9 @@ fn export(args: &Export) -> anyhow::Result<ExitCode> {
         let completion = completion.with_context(|| format!("{} has no reference solution", problem.id))?;
         let prompt = task.prompt(problem, Role::Policy)?;
         let row = json!({ "prompt": prompt, "completion": completion, "problem": problem.id });
-        writeln!(out, "{row}").with_context(place)?;
+        writeln!(out, "{row}").map_err(unwritten)?;
     }
-    out.flush().with_context(place)?;
+    out.flush().map_err(unwritten)?;
     Ok(exit::DONE)
 }
 
@@ -157,11 +166,38 @@ fn splits(task: &dyn Task) -> Vec<(Split, Source)> {
     there.filter(|(_, source)| *source != Source::Missing).collect()
 }
 
-fn show(task: &dyn Task, json: bool) -> anyhow::Result<ExitCode> {
+/// The first problem of the data: of the split that a file belongs to, otherwise of the first that is there.
+fn first_of(task: &dyn Task, data: &PathBuf) -> anyhow::Result<Problem> {
+    let options = DataOptions { data: Some(data.clone()), limit: Some(1), ..DataOptions::default() };
+    let mut first_error = None;
+    let mut splits = dataset::splits(task);
+    splits.sort_by_key(|split| !has_file_named(task, *split, data));
+    for split in splits {
+        match dataset::load(task, split, &options).map(|loaded| loaded.problems.into_iter().next()) {
+            Ok(Some(problem)) => return Ok(problem),
+            Ok(None) => {}
+            Err(error) => _ = first_error.get_or_insert(error),
+        }
+    }
+    match first_error {
+        Some(error) => Err(error.into()),
+        None => bail!("--data {}: holds no problem of task {}", data.display(), task.card().name),
+    }
+}
+
+fn has_file_named(task: &dyn Task, split: Split, data: &Path) -> bool {
+    let Ok(Source::Files { files }) = task.source(split) else { return false };
+    files.iter().any(|file| Path::new(&file.path).file_name() == data.file_name())
+}
+
+fn show(task: &dyn Task, data: Option<&PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
     let card = task.card();
-    let problem = conformance::fixture_problems(task)
-        .with_context(|| format!("task {}: fixtures", card.name))?
-        .remove(0);
+    let problem = match data {
+        Some(data) => first_of(task, data)?,
+        None => conformance::fixture_problems(task)
+            .with_context(|| format!("task {}: fixtures", card.name))?
+            .remove(0),
+    };
     let prompt = task.prompt(&problem, Role::Policy)?;
     let splits = splits(task);
     if json {
@@ -177,8 +213,9 @@ fn show(task: &dyn Task, json: bool) -> anyhow::Result<ExitCode> {
             && !value.is_null()
             && value != &json!([])
             && value != &json!({})
+            && value != &json!("")
         {
-            print_line(&format!("  {key} = {value}"))?;
+            print_line(&format!("  {key} = {}", as_written(value)))?;
         }
     }
     for (split, source) in &splits {

@@ -1,12 +1,11 @@
 //! `sipf verify`: a task's own judge on its reference solutions, or on completions from a file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -15,11 +14,13 @@ use sipf_core::dataset::{self, DataOptions, Lookup};
 use sipf_core::error::of_json_line;
 use sipf_core::progress::Progress;
 use sipf_core::verify::{Judged, Verifier};
+use sipf_core::{machine, text};
 use sipf_plugin::{Problem, RunVerdict, Split};
 
 use crate::given::at_least_one;
+use crate::open::Splits;
 use crate::rows_out::RowsOut;
-use crate::{exit, open};
+use crate::{exit, interrupt, open};
 
 /// Lines judged together: programs run side by side, results are written in input order.
 const BATCH: usize = 256;
@@ -32,7 +33,7 @@ pub(crate) struct Args {
     task: String,
     /// test, train, validation or all [default: test for --reference, all for --completions]
     #[arg(long, value_name = "S")]
-    split: Option<String>,
+    split: Option<Splits>,
     /// The answer rule that `passed` means [default: the task's]
     #[arg(long, value_name = "R")]
     rule: Option<String>,
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// The first so many problems, or lines of completions
     #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
     limit: Option<usize>,
+    /// Threads, and programs at once; the verdicts do not depend on it
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
+    threads: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -72,7 +76,7 @@ struct Tally {
     by_rule: BTreeMap<String, usize>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     verdicts: BTreeMap<String, usize>,
-    /// Rows that got no verdict at all: bad lines and failed calls.
+    /// Those of the errors that got no verdict at all: bad lines and failed calls.
     #[serde(skip)]
     unjudged: usize,
 }
@@ -80,19 +84,31 @@ struct Tally {
 /// One line of the output.
 #[derive(Serialize)]
 struct Line<'a> {
-    id: &'a str,
+    id: &'a Value,
     #[serde(flatten)]
     judged: &'a Judged,
 }
 
+/// A row of the output on its way.
+struct Row {
+    /// As the input has it; a line that has none stands in no output.
+    id: Option<Value>,
+    asked: Asked,
+}
+
+enum Asked {
+    /// Can be judged.
+    Judge { problem: Problem, completion: String },
+    /// Cannot, and why, with its place.
+    Bad(String),
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let task = args.plugins.task(&args.task)?;
-    let verifier = Verifier::new(task.clone(), open::sandbox()?, args.rule.as_deref())?;
-    let splits = match (args.split.as_deref(), args.reference) {
-        (None, true) => vec![Split::Test],
-        (None | Some("all"), _) => dataset::splits(&*task),
-        (Some(name), _) => vec![name.parse::<Split>().map_err(|error| anyhow::anyhow!("--split: {error}"))?],
-    };
+    let threads = machine::use_threads(args.threads)?;
+    let verifier = Verifier::new(task.clone(), open::sandbox(threads), args.rule.as_deref())?;
+    let default = if args.reference { Splits::One(Split::Test) } else { Splits::All };
+    let splits = args.split.unwrap_or(default).of(&*task);
     let card = task.card();
     let rule = args.rule.clone().or(Some(card.rule).filter(|rule| !rule.is_empty()));
     let mut session = Session {
@@ -119,80 +135,77 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn references(session: &mut Session<'_>, splits: &[Split], args: &Args) -> anyhow::Result<()> {
     let task = session.verifier.task().clone();
-    let mut left = args.limit;
-    for split in splits {
-        let options = DataOptions { data: args.data.clone(), limit: left, ..DataOptions::default() };
-        let loaded = dataset::load(&*task, *split, &options)?;
-        left = left.map(|limit| limit.saturating_sub(loaded.problems.len()));
-        for batch in loaded.problems.chunks(BATCH) {
-            let mut items = Vec::with_capacity(batch.len());
-            for problem in batch {
-                match &problem.solution {
-                    Some(solution) => items.push((problem.id.as_str(), problem, solution.as_str())),
-                    None => session.bad(&format!("{}: the data set has no reference solution", problem.id)),
-                }
-            }
-            session.judge(&items)?;
-        }
+    let options = DataOptions { data: args.data.clone(), limit: args.limit, ..DataOptions::default() };
+    let mut problems = dataset::load_all(&*task, splits, &options)?.problems.into_iter().peekable();
+    while problems.peek().is_some() {
+        session.judge(problems.by_ref().take(BATCH).map(reference).collect())?;
     }
     Ok(())
 }
 
-/// A line of completions that can be judged.
-struct Asked {
-    id: String,
-    problem: Problem,
-    completion: String,
+fn reference(mut problem: Problem) -> Row {
+    let id = Some(Value::from(problem.id.clone()));
+    let asked = match problem.solution.take() {
+        Some(completion) => Asked::Judge { problem, completion },
+        None => Asked::Bad(format!("{}: the data set has no reference solution", problem.id)),
+    };
+    Row { id, asked }
 }
 
 fn completions(session: &mut Session<'_>, path: &Path, splits: &[Split], args: &Args) -> anyhow::Result<()> {
     let task = session.verifier.task().clone();
-    let file = File::open(path).with_context(|| format!("--completions {}", path.display()))?;
+    let lines = text::open(path).context("--completions")?.split(b'\n').zip(1..);
     let options = DataOptions { data: args.data.clone(), ..DataOptions::default() };
     let problems = Lookup::new(&*task, splits, &options)?;
-    let lines = BufReader::new(file).split(b'\n').zip(1..);
-    let mut batch: Vec<Asked> = Vec::with_capacity(BATCH);
-    let mut taken = 0;
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut left = args.limit.unwrap_or(usize::MAX);
     for (line, number) in lines {
         let line = line.with_context(|| format!("{}, line {number}", path.display()))?;
         if line.trim_ascii().is_empty() {
             continue;
         }
-        if args.limit.is_some_and(|limit| taken >= limit) {
+        if left == 0 {
             break;
         }
-        taken += 1;
-        let asked = read(&line, &problems).and_then(|(id, problem, raw)| {
+        left -= 1;
+        let (id, asked) = read(&line, &problems);
+        let asked = asked.and_then(|(problem, raw)| {
             let completion = task.clean(&problem, &raw)?;
-            Ok(Asked { id, problem, completion })
+            Ok(Asked::Judge { problem, completion })
         });
-        match asked {
-            Ok(asked) => batch.push(asked),
-            Err(error) => session.bad(&format!("{}, line {number}: {error:#}", path.display())),
-        }
+        let bad = |error| Asked::Bad(format!("{}, line {number}: {error:#}", path.display()));
+        batch.push(Row { id, asked: asked.unwrap_or_else(bad) });
         if batch.len() == BATCH {
-            session.judge_all(&batch)?;
-            batch.clear();
+            session.judge(std::mem::take(&mut batch))?;
         }
     }
-    session.judge_all(&batch)
+    session.judge(batch)
 }
 
-/// Id, problem and completion of a line; a run's sample names its problem apart.
-fn read(line: &[u8], problems: &Lookup<'_>) -> anyhow::Result<(String, Problem, String)> {
-    let text = std::str::from_utf8(line).context("not UTF-8")?;
-    let row: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-        .map_err(|error| anyhow::anyhow!(of_json_line(&error)))?;
-    let key = |name: &str| match row.get(name) {
-        Some(Value::String(text)) => Ok(text.as_str()),
-        Some(_) => anyhow::bail!("key {name:?} should be text"),
-        None => anyhow::bail!("key {name:?} is missing"),
+/// The id of a line, where it has one, and its problem and completion; a run's sample names its problem apart.
+fn read(line: &[u8], problems: &Lookup<'_>) -> (Option<Value>, anyhow::Result<(Problem, String)>) {
+    let row: Value = match serde_json::from_slice(line) {
+        Ok(row) => row,
+        Err(error) => return (None, Err(anyhow::anyhow!(of_json_line(&error)))),
     };
-    let (id, completion) = (key("id")?, key("completion")?);
-    let named = row.get("problem").and_then(Value::as_str);
-    let wanted = named.unwrap_or_else(|| id.split_once('#').map_or(id, |(problem, _)| problem));
-    let problem = problems.find(wanted)?;
-    Ok((id.to_owned(), problem, completion.to_owned()))
+    let id = row.get("id").filter(|id| id.is_string() || id.is_number()).cloned();
+    let found = (|| {
+        let key = |name: &str| row.get(name).with_context(|| format!("key {name:?} is missing"));
+        let given = key("id")?;
+        let id =
+            id.as_ref().with_context(|| format!("key \"id\" is {given}; it should be text or a number"))?;
+        let completion = key("completion")?.as_str().context("key \"completion\" should be text")?;
+        let named =
+            row.get("problem").and_then(Value::as_str).or_else(|| Some(id.as_str()?.split('#').next()?));
+        let problem = match named {
+            Some(named) => problems.find(named)?,
+            None => problems.find(&id.to_string()).with_context(|| {
+                format!("id {id} is a number: name the problem under \"problem\", or let its own id stand under \"id\"")
+            })?,
+        };
+        Ok((problem, completion.to_owned()))
+    })();
+    (id, found)
 }
 
 struct Session<'a> {
@@ -203,42 +216,51 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn judge_all(&mut self, batch: &[Asked]) -> anyhow::Result<()> {
-        let items: Vec<_> =
-            batch.iter().map(|a| (a.id.as_str(), &a.problem, a.completion.as_str())).collect();
-        self.judge(&items)
-    }
-
-    fn judge(&mut self, items: &[(&str, &Problem, &str)]) -> anyhow::Result<()> {
-        let asked: Vec<(&Problem, &str)> = items.iter().map(|(_, problem, text)| (*problem, *text)).collect();
-        let results: Vec<Mutex<Option<_>>> = asked.iter().map(|_| Mutex::new(None)).collect();
-        self.verifier.judge(&asked, &AtomicBool::new(false), &|place, judged| {
-            if let Ok(mut result) = results[place].lock() {
-                *result = Some(judged);
-            }
+    /// Judges the rows and writes them in their order. One without a verdict is said on standard error and counted, and
+    /// the rest goes on.
+    fn judge(&mut self, rows: Vec<Row>) -> anyhow::Result<()> {
+        let items: Vec<(&Problem, &str)> = rows
+            .iter()
+            .filter_map(|row| match &row.asked {
+                Asked::Judge { problem, completion } => Some((problem, completion.as_str())),
+                Asked::Bad(_) => None,
+            })
+            .collect();
+        let stop = interrupt::flag();
+        let results: Vec<Mutex<Option<_>>> = items.iter().map(|_| Mutex::new(None)).collect();
+        self.verifier.judge(&items, stop, &|place, judged| {
+            *results[place].lock().unwrap_or_else(PoisonError::into_inner) = Some(judged);
             self.progress.add(1);
         });
-        for ((id, ..), result) in items.iter().zip(results) {
-            match result.into_inner().ok().flatten() {
-                Some(Ok(judged)) => {
-                    self.tally.count(&judged);
-                    if let Some(out) = &mut self.out {
-                        out.write(&Line { id, judged: &judged })?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(sipf_core::Error::Interrupted.into());
+        }
+        let mut results =
+            results.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
+        for row in &rows {
+            let (judged, failed) = match &row.asked {
+                Asked::Bad(why) => (without_verdict(None, why), Some(why.clone())),
+                Asked::Judge { problem, .. } => match results.next().flatten() {
+                    Some(Ok(judged)) => (judged, None),
+                    failed => {
+                        let why = match failed {
+                            Some(Err(error)) => error.to_string(),
+                            _ => format!("{}: no verdict came back", problem.id),
+                        };
+                        (without_verdict(Some(RunVerdict::HostError), &why), Some(why))
                     }
-                }
-                Some(Err(error)) => self.bad(&format!("{id}: {error}")),
-                None => self.bad(&format!("{id}: no verdict came back")),
+                },
+            };
+            if let Some(why) = failed {
+                self.progress.note(&why);
+                self.tally.unjudged += 1;
+            }
+            self.tally.count(&judged);
+            if let (Some(out), Some(id)) = (&mut self.out, &row.id) {
+                out.write(&Line { id, judged: &judged })?;
             }
         }
         Ok(())
-    }
-
-    /// A row without a verdict: said on standard error, counted, and the rest goes on.
-    fn bad(&mut self, what: &str) {
-        self.progress.note(what);
-        self.tally.total += 1;
-        self.tally.errors += 1;
-        self.tally.unjudged += 1;
     }
 
     fn finish(self) -> anyhow::Result<Tally> {
@@ -247,6 +269,11 @@ impl Session<'_> {
         }
         Ok(self.tally)
     }
+}
+
+/// What is written of a row that was not judged.
+fn without_verdict(verdict: Option<RunVerdict>, why: &str) -> Judged {
+    Judged { verdict, message: Some(why.to_owned()), undecided: true, ..Judged::default() }
 }
 
 impl Tally {

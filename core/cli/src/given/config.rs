@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use toml::Value;
 
 use super::Config;
@@ -37,7 +37,7 @@ pub(super) fn is_its_own(path: &[String], key: &str) -> anyhow::Result<bool> {
 /// Reads the file; of a recipe, a stage takes its own section.
 pub(super) fn read(file: &Path, path: &[String]) -> anyhow::Result<Config> {
     let named = || format!("--config {}", file.display());
-    let text = std::fs::read_to_string(file).with_context(named)?;
+    let text = sipf_core::text::read(file).map_err(|error| anyhow!("--config {error}"))?;
     let mut keys: toml::Table = text.parse().with_context(named)?;
     if let Some(Value::Table(own)) = section(path).and_then(|section| keys.remove(section)) {
         keys.retain(|key, _| OF_ALL_STAGES.iter().any(|known| key == *known));

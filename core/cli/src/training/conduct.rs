@@ -63,7 +63,8 @@ pub(crate) fn conduct(job: &Job<'_>) -> anyhow::Result<ExitCode> {
     writable::folder("--out", out)?;
     let steps = resolved.settings.steps(objective.rows());
     let progress = Progress::new("train", Some(steps as u64), "steps");
-    let report = train::train(*objective, job.eval, &resolved.settings, out, interrupt::flag(), &progress)?;
+    let trained = train::train(*objective, job.eval, &resolved.settings, out, interrupt::flag(), &progress);
+    let report = interrupt::kept(trained, out)?;
     progress.finish();
     if let Some(base) = job.base {
         save::copy_tokenizer(base, out)?;

@@ -1,13 +1,13 @@
 //! `sipf bench generate`: new tokens a second on one checkpoint, by batch.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
 use sipf_core::generate::{Request, Sampling, complete};
 
 use super::{Clock, Cost, Subject, prompt, rates, rates_line, request};
 use crate::given::at_least_one;
+use crate::interrupt;
 use crate::source::Source;
 
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
                         request(ids, i, &sampling)
                     })
                     .collect();
-                complete(&engine, requests, &AtomicBool::new(false))?;
+                complete(&engine, requests, interrupt::flag())?;
             }
             Ok(clock.stop())
         };

@@ -1,7 +1,6 @@
 //! `sipf bench rollout`: K rollouts from every step of some paths, with shared prefixes and without.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use sipf_core::generate::{Request, Sampling, Usage, complete};
 
 use super::{Clock, Cost, Subject, median, prompt, rates, rates_line, request};
 use crate::given::at_least_one;
+use crate::interrupt;
 use crate::source::Source;
 
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
         for (scheme, share) in [true, false].into_iter().enumerate() {
             let engine = subject.engine(args.batch, share)?;
             let clock = Clock::start();
-            usage[scheme] = complete(&engine, requests.clone(), &AtomicBool::new(false))?.1;
+            usage[scheme] = complete(&engine, requests.clone(), interrupt::flag())?.1;
             let cost = clock.stop();
             if repeat > 0 {
                 costs[scheme].push(cost);

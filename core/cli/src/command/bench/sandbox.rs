@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use sipf_core::dataset::{self, DataOptions};
-use sipf_plugin::{Check, Execute, Outcome, Program, RunVerdict};
+use sipf_plugin::{Check, Execute, Outcome, Program, RunVerdict, Source};
 use sipf_sandbox::{Phases, Sandbox, SandboxOptions};
 
 use self::peers::{Clock, Peers};
@@ -78,7 +78,9 @@ fn references(args: &Args) -> anyhow::Result<Vec<Reference>> {
     let mut found: Vec<Reference> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
     for split in dataset::splits(&*task) {
-        let options = DataOptions { data: args.data.clone(), ..DataOptions::default() };
+        // A split without an end is taken as far as it is asked for.
+        let limit = args.limit.filter(|_| matches!(task.source(split), Ok(Source::Generated)));
+        let options = DataOptions { data: args.data.clone(), limit, ..DataOptions::default() };
         for problem in dataset::load(&*task, split, &options)?.problems {
             let Some(solution) = &problem.solution else { continue };
             if let Check::Run(program) = task.verify(&problem, solution)?

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -89,7 +88,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Value> {
     };
     let before = memory("VmRSS:");
     let out = tempfile::tempdir().context("a folder for the metrics")?;
-    train::train(&observed, None, &settings, out.path(), &AtomicBool::new(false), &Progress::quiet())?;
+    train::train(&observed, None, &settings, out.path(), crate::interrupt::flag(), &Progress::quiet())?;
     // A step lasts from one loss to the next.
     let clocks = clocks.take();
     let costs: Vec<Cost> = clocks.windows(2).skip(1).map(|pair| pair[0].until(&pair[1])).collect();

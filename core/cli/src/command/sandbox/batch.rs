@@ -2,8 +2,7 @@
 //! and given again, it goes on.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -13,10 +12,12 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Map, Value};
 use sipf_core::error::of_json_line;
+use sipf_core::{machine, text};
 use sipf_plugin::{Limits, Outcome, Program};
 
 use super::{LimitFlags, Row, open};
 use crate::exit::EndedEarly;
+use crate::given::at_least_one;
 use crate::rows_out::RowsOut;
 use crate::{exit, interrupt};
 
@@ -34,8 +35,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "OUT.jsonl")]
     out: PathBuf,
     /// Verdicts at once [default: one a processor]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    threads: usize,
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
+    threads: Option<usize>,
+    /// The first so many rows
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>())]
+    limit: Option<usize>,
     #[command(flatten)]
     limits: LimitFlags,
     /// Print one JSON object
@@ -74,8 +78,10 @@ fn parse(line: &[u8]) -> Result<(Value, Program), String> {
 
 /// What the workers share: the input, the rows that wait for their turn, and the output.
 struct Desk {
-    lines: std::io::Split<BufReader<File>>,
+    lines: std::io::Split<text::Reader>,
     line: usize,
+    /// Rows that may still be read.
+    left: usize,
     /// Good lines whose verdicts an earlier try has written, and which are still to be passed over.
     earlier: usize,
     given: usize,
@@ -99,7 +105,7 @@ impl Desk {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let input = File::open(&args.input).with_context(|| args.input.display().to_string())?;
+    let input = text::open(&args.input)?;
     let mut counts = BTreeMap::from([("passed".to_owned(), 0)]);
     let mut earlier = 0;
     let out = RowsOut::open(&args.out, key(args)?.as_deref(), |row| {
@@ -112,10 +118,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if earlier > 0 {
         exit::tell(&format!("sandbox: goes on after {earlier} verdicts"));
     }
-    let sandbox = open(args.threads, args.limits.limits())?;
+    let sandbox = open(machine::use_threads(args.threads)?, args.limits.limits())?;
     let desk = Mutex::new(Desk {
-        lines: BufReader::new(input).split(b'\n'),
+        lines: input.split(b'\n'),
         line: 0,
+        left: args.limit.unwrap_or(usize::MAX),
         earlier,
         given: earlier,
         written: earlier,
@@ -161,7 +168,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if judged { exit::DONE } else { exit::did_not_hold() })
 }
 
-/// What the verdicts are made from: the rows, the limits, the interpreter and this program. What cannot be read twice
+/// What the verdicts are made from: the rows and how many of them, the limits, the interpreter and this program. What cannot be read twice
 /// has no key.
 fn key(args: &Args) -> anyhow::Result<Option<String>> {
     if !args.input.is_file() {
@@ -171,6 +178,7 @@ fn key(args: &Args) -> anyhow::Result<Option<String>> {
     let made_from = [
         rows,
         serde_json::to_string(&args.limits.limits())?,
+        serde_json::to_string(&args.limit)?,
         sipf_sandbox::SHA256.to_owned(),
         env!("CARGO_PKG_VERSION").to_owned(),
     ];
@@ -183,10 +191,16 @@ fn take(desk: &mut MutexGuard<'_, Desk>, args: &Args) -> Option<((usize, Value),
         if desk.failed.is_some() {
             return None;
         }
+        if desk.left == 0 {
+            return None;
+        }
         let line = desk.lines.next()?;
         desk.line += 1;
+        if line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()) {
+            continue;
+        }
+        desk.left -= 1;
         let parsed = match line {
-            Ok(line) if line.trim_ascii().is_empty() => continue,
             Ok(line) => parse(&line),
             Err(error) => {
                 desk.failed = Some(anyhow::Error::new(error).context(args.input.display().to_string()));

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use serde_json::Value;
+use sipf_core::text;
 use sipf_plugin::{Outcome, Program, RunVerdict};
 
 use super::{LimitFlags, Row, open};
@@ -32,13 +32,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let read = |path: &PathBuf| -> anyhow::Result<String> {
-        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-        String::from_utf8(bytes).with_context(|| format!("{}: is not UTF-8", path.display()))
-    };
-    let setup = args.setup.as_ref().map(read).transpose()?.unwrap_or_default();
+    let setup = args.setup.as_deref().map(text::read).transpose()?.unwrap_or_default();
     let names = args.names.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
-    let program = Program::python(read(&args.file)?).setup(setup).tests(args.tests.clone()).names(names);
+    let program =
+        Program::python(text::read(&args.file)?).setup(setup).tests(args.tests.clone()).names(names);
     let outcome = open(1, args.limits.limits())?.one(&program)?;
     let id = Value::String(args.file.display().to_string());
     exit::print_line(&match args.json {
