@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 /// The packed component (zstd).
 static PACKED: &[u8] = include_bytes!("../artifact/python.wasm.zst");
 /// SHA-256 of the unpacked component.
-pub const SHA256: &str = "c71ca9ccb29b75cd684235f9b750bbd7d68093991845453f2fe8e9d46256cbb1";
+pub const SHA256: &str = "7b34125b69f4f984a73f7c8eadc078d94e42164d5349843a00ab4ee4241aad8f";
 /// SHA-256 of the packed component.
-pub const PACKED_SHA256: &str = "4f11c5dae1849a9185a007fd10519575e70f46b376868cfa7e49cacbc50e4a7c";
+pub const PACKED_SHA256: &str = "4b286d44b0e233ed7e5ede73293fbf3c8ba6e939d3ccf016b90e2a3eafcc9da2";
 /// SHA-256 of the guest sources that it was built from, one after the other in the order of their paths.
-pub const SOURCES_SHA256: &str = "26a601d0689c63a1fbdb0799b6f8e8d7fb05bf0b7659807d64ebb0160c2508f4";
+pub const SOURCES_SHA256: &str = "dd304a2f4469f465ff59983085fc1599e36ba3decfda1011c36ce7329211616a";
 /// What is inside.
 pub const DESCRIPTION: &str = "CPython 3.14.0 for WASI, componentize-py 0.25.1";
 const MOST: u64 = 128 << 20;

@@ -217,7 +217,6 @@ impl Judged {
                 return Outcome { message: "the judge's report is damaged".into(), ..Outcome::default() };
             }
         };
-        let died = death.is_some();
         let judged = |(class, message): (String, String)| match (class.as_str(), &death) {
             ("dead", Some(death)) => death.clone(),
             _ => of_judge(&class, message),
@@ -235,7 +234,7 @@ impl Judged {
         let tests: Vec<_> = report.tests.into_iter().map(judged).collect();
         let verdict = match tests.iter().find(|test| test.verdict != RunVerdict::Passed) {
             Some(test) => test.verdict,
-            None if tests.len() == expected && !died => RunVerdict::Passed,
+            None if tests.len() == expected => RunVerdict::Passed,
             None => RunVerdict::Tampering,
         };
         Outcome { verdict, tests, counters: report.counters, ..Outcome::default() }

@@ -260,10 +260,10 @@ class Reader:
     """Reads the values of one message.
 
     `remote(v)` resolves a handle, `both` the number of a container that both sides hold; `extra` has one side's own
-    tags; `refuse(why)` is called for what this side does not take.
+    tags; `refuse(why)`, if any, is called for what this side does not take.
     """
 
-    __slots__ = ("remote", "extra", "both", "refuse", "got", "more", "loose", "lossy")
+    __slots__ = ("remote", "extra", "both", "refuse", "got", "more", "loose", "copies", "made")
 
     def __init__(self, remote, extra, both, refuse):
         self.remote = remote
@@ -273,7 +273,8 @@ class Reader:
         self.got = []  # decoded mutable containers, in the writer's numbering
         self.more = {}  # number -> how many places beyond the first hold it
         self.loose = set()  # containers in something that is not itself a numbered container
-        self.lossy = 0
+        self.copies = []  # values of subclasses, as their base
+        self.made = {}  # classes made for this message
 
     def get(self, j):
         kind = type(j)
@@ -315,14 +316,15 @@ def _again(r, v):
 
 
 def _lossy(r, v):
-    r.lossy += 1
-    return r.loosely(r.get, v)
+    made = r.loosely(r.get, v)
+    r.copies.append(made)
+    return made
 
 
 def _builtin(r, v):
     if v in SINGLE:
         return SINGLE[v]
-    if v in _CATCH_ALL:
+    if v in _CATCH_ALL and r.refuse is not None:
         r.refuse("the class %s" % v)
     return TYPES[v]
 
@@ -390,7 +392,11 @@ def _named(r, v):
     name, fields, values = v
     if len(fields) > 255 or len(values) != len(fields):
         raise ValueError("named tuple")
-    made = collections.namedtuple(_text(name), [_text(field) for field in fields], rename=True)
+    key = (name, *fields)
+    made = r.made.get(key)
+    if made is None:
+        made = collections.namedtuple(_text(name), [_text(field) for field in fields], rename=True)
+        r.made[key] = made
     return made(*r.loosely(r.all, values))
 
 

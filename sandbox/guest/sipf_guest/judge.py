@@ -7,6 +7,7 @@ __builtins__ = own.BUILTINS
 import ast
 import builtins
 import decimal
+import gc
 import random
 import sys
 
@@ -74,11 +75,10 @@ class _Check:
         # an assertion. A name of the program's that was not declared is taken only without declarations, or
         # when it is a public object of the standard library by the same name.
         declared = used.writes.union(self.names)
-        free = [n for n in sorted(used.reads - declared) if n not in _builtins and n[:2] != "__"]
-        for name in free:
+        self.inferred = [n for n in sorted(used.reads - declared) if n not in _builtins and n[:2] != "__"]
+        for name in self.inferred:
             if name in sys.modules and name != "solution":
                 self.space[name] = sys.modules[name]
-        self.inferred = [name for name in free if name not in self.space]
         self.soiled = used.may_alter(self.space)
 
     def bind(self, declared, inferred, must):
@@ -90,7 +90,7 @@ class _Check:
                 raise ValueError("names")
             return (
                 {name: reader.get(found[name]) for name in declared if name in found},
-                [self.infer(reader, name, found[name]) for name in inferred if name in found],
+                {name: self.infer(reader, name, found[name]) for name in inferred if name in found},
             )
 
         found, known = remote.ask(["names", declared, inferred, not self.names], take)
@@ -106,21 +106,26 @@ class _Check:
 
     def infer(self, reader, name, j):
         tag, v = next(iter(j.items())) if type(j) is dict and len(j) == 1 else (None, None)
+        module = sys.modules.get(name) if type(self.space.get(name)) is type(sys) else None
         if tag == "std" and type(v) is list and v[1] == name and v[0] in _OPEN:
             value = remote.library(v)
             self.soiled |= not reads.lasts(value)
-        elif tag == "mod":
+            return value
+        if module is not None:  # whatever the program calls so
+            if tag not in ("std", "mod") and not self.names:
+                reader.get(j)
+            return module
+        if tag == "mod":
             if not (type(v) is str and v in _MODULES and v in sys.modules):
                 remote.unsupported("the test uses %s, which the program bound to another module" % name)
             value = sys.modules[v]
             self.soiled |= self.used.may_alter({name: value})
-        elif tag == "std":
+            return value
+        if tag == "std":
             remote.unsupported("the test uses %s, which the program bound to another name's object" % name)
-        elif self.names:
+        if self.names:
             raise ValueError("a name that was not asked for")
-        else:
-            value = reader.get(j)
-        return name, value
+        return reader.get(j)
 
     def run(self):
         """How setup ended, and each of the tests when it passed."""
@@ -241,5 +246,16 @@ def check(setup, tests, names):
         ended = ["tampering", session.tampered]
         began, out = (began, [ended] * len(tests)) if out else (ended, [])
     counters = {k: getattr(session, k) for k in ("remotes", "delegated", "lossy", "unsupported")}
+    report = {"setup": _clean(began), "tests": list(map(_clean, out)), "counters": counters, "soiled": this.soiled}
+    session.over = True  # what setup and tests left behind is finalised now, and asks nobody
+    this.space.clear()
+    this = None
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    gc.collect()
     remote.session = remote.Session(False)
-    return own.dumps({"setup": began, "tests": out, "counters": counters, "soiled": this.soiled})
+    return own.dumps(report)
+
+
+def _clean(ended):
+    """A class and its line, without what is no text in UTF-8."""
+    return [ended[0], ended[1].encode("utf-8", "backslashreplace").decode()]

@@ -30,6 +30,7 @@ _objects = []
 _numbers = {}
 _held = both.Held()  # containers that the judge holds too
 _count = 0
+_late = {}  # what an iterator raised when it was asked ahead, by its number
 
 
 def describe(error, source=None, limit=400):
@@ -88,8 +89,8 @@ def forget():
     global names, _held
     names = {}
     _held = both.Held()
-    _objects.clear()
-    _numbers.clear()
+    for table in (_objects, _numbers, _late):
+        table.clear()
     _modules.pop("solution", None)
 
 
@@ -146,15 +147,11 @@ def _exception_class(x):
     return table
 
 
-def _refuse(why):
-    raise codec.Unencodable(why)
-
-
 class _Answer:
     """One request of the judge, and what the program did with the containers that came with it."""
 
     def __init__(self, message):
-        self.reader = codec.Reader(_object, _EXTRA, _held.containers, _refuse)
+        self.reader = codec.Reader(_object, _EXTRA, _held.containers, None)
         self.writer = codec.Writer(_stays, _held.numbers)
         self.base = 0
         self.values = []  # what was decoded: the one reference to it beside the program's own
@@ -273,6 +270,7 @@ _EXTRA = {
     "fn": _function,
     "it": lambda reader, v: iter(reader.all(v)),
     "std": lambda reader, v: _attribute(v[1])(_modules[v[0]]),
+    "mod": lambda reader, v: _modules[v],
 }
 
 
@@ -306,21 +304,35 @@ def _call(answer, number, arguments, keywords):
 
 
 def _next(answer, number, count):
-    """Items of an iterator; one at a time where looking ahead could show."""
+    """Items of an iterator, whether it ended, and with what; one at a time where asking ahead could show."""
+    if number in _late:
+        raise _late.pop(number)
     out, iterator = [], _objects[number]
     for _ in range(1 if _held.containers else count):
         try:
-            out.append(answer.put(next(iterator)))
-        except StopIteration:
-            return [out, True]
+            item = next(iterator)
+        except StopIteration as end:
+            return [out, True, answer.put(end.value)]
+        except BaseException as error:
+            if not out:
+                raise
+            _late[number] = error
+            break
+        out.append(answer.put(item))
         if answer.writer.kept:
             break
-    return [out, False]
+    return [out, False, None]
+
+
+def _leave(x, kind, arguments):
+    error = None if kind is None else kind(*arguments)
+    return bool(type(x).__exit__(x, kind, error, None))
 
 
 _OPERATORS = {
     name: getattr(operator, name)
     for name in "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift lt le gt ge eq ne "
+    "iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor ilshift irshift "
     "neg pos abs invert contains index setitem delitem".split()
 }
 _OPERATORS.update(
@@ -342,7 +354,7 @@ _OPERATORS.update(
         "copy": copy.copy,
         "deepcopy": copy.deepcopy,
         "enter": lambda x: type(x).__enter__(x),
-        "exit": lambda x: type(x).__exit__(x, None, None, None),
+        "exit": _leave,
         "reversed": lambda x: list(reversed(x)),
         "divmod": divmod,
     }

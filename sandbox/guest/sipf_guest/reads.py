@@ -17,8 +17,14 @@ _IMPORTS = dis.opmap["IMPORT_NAME"]
 _CALLS_INTRINSIC = dis.opmap["CALL_INTRINSIC_1"]
 _IMPORT_STAR = dis._intrinsic_1_descs.index("INTRINSIC_IMPORT_STAR")
 _ALTERING = frozenset(
-    "delattr getattr __dict__ __builtins__ __import__ vars globals exec eval modules environ patch register warnings "
-    "logging gc atexit signal codecs copyreg importlib chdir putenv unsetenv umask".split()
+    "delattr getattr attrgetter methodcaller update_wrapper vars globals exec eval compile open breakpoint patch register "
+    "__all__ __builtins__ __code__ __defaults__ __delattr__ __dict__ __globals__ __import__ __kwdefaults__ __setattr__ "
+    "__subclasses__".split()
+)
+# Modules that keep nothing of what is done with them, but by their changeable objects; random and decimal are set anew.
+_HARMLESS = frozenset(
+    "__future__ abc array bisect cmath collections collections.abc copy dataclasses datetime decimal enum fractions functools "
+    "heapq itertools json math numbers operator random re statistics string textwrap time typing".split()
 )
 _LASTING = (
     bool,
@@ -48,6 +54,7 @@ class Names:
         self.reads = set()
         self.writes = set()
         self.all = set()
+        self.imports = set()
         self.alters = False
 
     def add(self, code):
@@ -60,6 +67,8 @@ class Names:
                 self.reads.add(names[argument])
             elif op in _WRITES:
                 self.writes.add(names[argument])
+            elif op == _IMPORTS:
+                self.imports.add(names[argument])
             elif op in _ALTERS or op == _CALLS_INTRINSIC and argument == _IMPORT_STAR:
                 self.alters = True
         for constant in code.co_consts:
@@ -72,15 +81,12 @@ class Names:
         names = self.all
         if self.alters or any(n in _ALTERING or n[:3] == "set" and n not in ("set", "setdefault") for n in names):
             return True
-        modules = [sys.modules[name] for name in names if name in sys.modules and name != "solution"]
-        modules += [value for value in space.values() if type(value) is types.ModuleType]
-        for module in modules:
-            if not names.isdisjoint(changeable(module)):
-                return True
-            for name in names.intersection(vars(module)):
-                value = vars(module)[name]
-                if type(value) is types.ModuleType and value not in modules:
-                    modules.append(value)
+        modules = [value for value in space.values() if type(value) is types.ModuleType]
+        if not _HARMLESS.issuperset(self.imports) or not all(module.__name__ in _HARMLESS for module in modules):
+            return True
+        modules += [sys.modules[name] for name in self.imports]
+        if any(not names.isdisjoint(changeable(module)) for module in modules):
+            return True
         return not all(map(lasts, space.values()))
 
 

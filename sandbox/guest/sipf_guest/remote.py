@@ -29,6 +29,10 @@ class Died(BaseException):
     """The program's instance is gone; the host knows why."""
 
 
+class Stale(BaseException):
+    """An object of a program whose verdict is given: what a test left behind is finalised too late."""
+
+
 class RemoteExit(BaseException):
     """The program tried to leave while a test called it."""
 
@@ -45,6 +49,10 @@ class Session:
         self.classes = {}  # the program's exception classes: number -> the class that stands for it
         self.numbers = {}  # and back
         self.held = both.Held()  # containers that the program holds too
+        self.copies = []  # values of subclasses that were copied, with what they held
+        self.ahead = {}  # items that were asked ahead, by the iterator's number
+        self.agreeing = False  # while the program's changes are taken over
+        self.over = False
         self.refused = []  # numbers of containers that the program is to let go
         self.sent = 0  # containers in all requests
         self.quiet = False  # while the judge formats its own messages, the program is not asked
@@ -72,8 +80,11 @@ def ask(request, take=codec.Reader.get, sender=None, stops=False):
     Without `stops`, a `StopIteration` becomes a `RuntimeError`, as in a generator: raised by `f` inside
     `all(map(f, xs))` it would end the loop and leave nothing to test.
     """
+    if session.over:
+        raise Stale
     if sender is None:
         sender = opened()
+    sender.remote = None  # it is in a cycle with the sender, which would keep every container of the request
     base = session.sent
     session.sent += len(sender.kept)
     if sender.kept or sender.changes or sender.dropped:
@@ -95,7 +106,7 @@ def ask(request, take=codec.Reader.get, sender=None, stops=False):
             case ["v", value, [list() as changes, list() as holds]]:
                 value = take(reader, value)
                 _agree(reader, sender, base, changes, holds)
-                session.lossy += reader.lossy
+                _copied(reader)
                 return value
             case ["e", str() as name, str() as text, list() as table, details, [list() as changes, list() as holds]]:
                 error = _error(reader, name, text, table, details)
@@ -130,11 +141,24 @@ class _Both:
         return self.sender.kept[number - self.base]
 
 
+def _copied(reader):
+    session.lossy += len(reader.copies)
+    session.copies += [(x, both.snapshot(x)) for x in reader.copies if isinstance(x, _COPIED)]
+
+
+_COPIED = (list, dict, set)
+
+
 def opened():
     """What the next request's values are written with: it begins with what the test changed since the last one."""
     held = session.held
     sender = _Sender(None, held.numbers)
     sender.remote = lambda x: _send(sender, x)
+    if session.agreeing:
+        return sender
+    for x, before in session.copies:
+        if not both.same(before, both.snapshot(x)):
+            unsupported("a change to a copy of an object of the program's (%s)" % type(x).__name__)
     sender.dropped, session.refused = session.refused, []
     sender.changes = [[number, _carried(sender.content, x)] for number, x, _ in held.changed()]
     for number in held.alone():
@@ -152,6 +176,14 @@ def _carried(write, x):
 
 def _agree(reader, sender, base, changes, holds):
     """Takes over what the program changed, and notes what it holds from now on."""
+    session.agreeing = True
+    try:
+        _take_over(reader, sender, base, changes, holds)
+    finally:
+        session.agreeing = False
+
+
+def _take_over(reader, sender, base, changes, holds):
     for number, content in changes:
         if type(number) is not int:
             raise ValueError("number")
@@ -162,6 +194,8 @@ def _agree(reader, sender, base, changes, holds):
             session.held.become(number, theirs)
         elif _given(sender, number - base):
             both.become(mine, theirs)
+        elif not session.by_value:
+            unsupported("a function of the test that changes what is the test's")
     for hold in holds:
         if type(hold) is int:
             if _given(sender, hold - base):
@@ -207,7 +241,8 @@ def _error(reader, name, text, table, details):
         if type(arguments) is not list or type(fields) is not dict or type(message) is not str:
             raise ValueError("exception")
     try:
-        error = kind(*arguments)
+        own_init = kind in BUILTIN.values() or kind in session.numbers
+        error = kind(*arguments) if own_init else kind.__new__(kind, *arguments)
     except (TypeError, AttributeError):  # its arguments are not those of its `__init__`
         error = kind.__new__(kind, *arguments)
     for key, value in fields.items():
@@ -280,21 +315,23 @@ def _special(reader, v):
     """A value whose class has more, or other, than its base: what it has is asked of the program, or not carried."""
     value, name, names, handle = v
     value = reader.get(value)
-    session.lossy += 1
-    number = _remote(handle["r"])
+    stays = _remote(handle["r"])
     base = type(value)
     if not issubclass(base, _BASES):
         raise ValueError("base")
-    changeable = base in both.CHANGEABLE
-    members = {}
-    for member in names:
-        if member in ("__repr__", "__str__", "__format__"):
-            members[member] = _TEXTS[member]
-        elif member not in _NEVER:
-            members[_text(member)] = _Asked(member, not changeable and member[:2] != "__")
-    made = type(_text(name), (base,), members)
-    value = made(value) if not hasattr(base, "_make") else made(*value)
-    vars(value)["_remote"] = number
+    key = (base, name, *names)
+    made = reader.made.get(key)
+    if made is None:
+        members = {}
+        for member in names:
+            if member in ("__repr__", "__str__", "__format__"):
+                members[member] = _TEXTS[member]
+            elif member not in _NEVER:
+                members[_text(member)] = _Asked(member, base not in both.CHANGEABLE and member[:2] != "__")
+        made = reader.made[key] = type(_text(name), (base,), members)
+    value = made(*value) if hasattr(base, "_make") else made(value)
+    vars(value)["_remote"] = stays
+    reader.copies.append(value)
     return value
 
 
@@ -384,7 +421,8 @@ class _Sender(codec.Writer):
 
 
 def written(xs):
-    """A sender that has written values, and what it wrote."""
+    """A sender that has written values, and what it wrote. An iterator may ask the program, so it is read before."""
+    xs = [_items_of(x, type(x)) or x for x in xs]
     sender = opened()
     return sender, [_carried(sender.put, x) for x in xs]
 
@@ -408,11 +446,28 @@ def _send(sender, x):
                     return {"std": [module, name]}
             except AttributeError:
                 pass
+    if kind is types.ModuleType and x.__name__.split(".")[0] in sys.stdlib_module_names:
+        return {"mod": x.__name__}
+    if kind is not _Items:
+        x = _items_of(x, kind)
+    if x is not None:
+        return {"it": sender.within(codec.LOOSE, codec.Writer.all, x.items, 1)}
+    unsupported("cannot send a value of type %s to the program" % kind.__name__)
+
+
+class _Items:
+    """What an iterator of the test gave."""
+
+    def __init__(self, items):
+        self.items = items
+
+
+def _items_of(x, kind):
     if isinstance(x, (types.GeneratorType, map, filter, zip, enumerate)) or kind.__name__.endswith("_iterator"):
         items = list(itertools.islice(x, ITERATED + 1))
         if len(items) <= ITERATED:
-            return {"it": sender.within(codec.LOOSE, codec.Writer.all, items, 1)}
-    unsupported("cannot send a value of type %s to the program" % kind.__name__)
+            return _Items(items)
+    return None
 
 
 def _send_function(sender, x, depth):
@@ -431,7 +486,7 @@ def _send_function(sender, x, depth):
     used = [
         [name, sender.put(space[name], 1)]
         for name in sorted(used_names.reads)
-        if name in space and type(space[name]) is not types.ModuleType
+        if name in space
     ]
     return {
         "fn": [
@@ -446,18 +501,21 @@ def _send_function(sender, x, depth):
 
 
 def _number(x):
+    if _hidden(x, "_session") is not session:
+        raise Stale
     return _hidden(x, "_number")
 
 
 def _operate(name, *xs):
     """An operator whose operands are all objects of the program is the program's business, and counted."""
-    session.delegated += 1
     sender, operands = written(xs)
+    session.delegated += 1
     return ask(["op", name, operands], sender=sender)
 
 
 def _binary(name):
     def operate(self, other):
+        _number(self)
         if type(other) is not Remote:
             mine, theirs = _hidden(self, "_kind"), type(other).__name__
             unsupported("operator %s between an object of the program (%s) and %s" % (name, mine, theirs))
@@ -468,6 +526,7 @@ def _binary(name):
 
 def _reflected(name):
     def operate(self, other):
+        _number(self)
         unsupported("operator %s between %s and an object of the program" % (name, type(other).__name__))
 
     return operate
@@ -480,12 +539,15 @@ def _truth(value):
 class Remote:
     """An object that stays in the program. It never decides an operator against a plain value."""
 
-    __slots__ = ("_number", "_kind", "_stops")
+    __slots__ = ("_number", "_kind", "_stops", "_session", "_hash", "_count", "__weakref__")
 
     def __init__(self, number, kind):
         object.__setattr__(self, "_number", number)
         object.__setattr__(self, "_kind", kind)
         object.__setattr__(self, "_stops", False)
+        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_hash", None)
+        object.__setattr__(self, "_count", 0)
 
     def __call__(self, *arguments, **keywords):
         keys = list(keywords)
@@ -540,7 +602,11 @@ class Remote:
         return not self.__eq__(other)
 
     def __hash__(self):
-        return hash(_operate("hash", self))
+        found = _hidden(self, "_hash")  # asked once: a container of keys is filled while nothing may be asked
+        if found is None:
+            found = hash(_operate("hash", self))
+            object.__setattr__(self, "_hash", found)
+        return found
 
     def __len__(self):
         return ask(["len", _number(self)], _length)
@@ -569,6 +635,10 @@ class Remote:
         return _operate("index", self)
 
     def __instancecheck__(self, x):
+        if type(x) is not Remote and isinstance(x, _BASES) and type(x) not in codec.PLAIN and type(x) is not bool:
+            x = getattr(x, "__dict__", {}).get("_remote")
+            if type(x) is not Remote:
+                unsupported("isinstance of a copied value")
         return type(x) is Remote and _truth(_operate("isinstance", self, x))
 
     def __subclasscheck__(self, x):
@@ -577,9 +647,12 @@ class Remote:
     def __enter__(self):
         return _operate("enter", self)
 
-    def __exit__(self, *details):
-        _operate("exit", self)
-        return False
+    def __exit__(self, kind, error, place):
+        arguments = [] if error is None else list(error.args)
+        swallows = _truth(_operate("exit", self, kind, arguments))
+        if swallows and isinstance(error, AssertionError):
+            unsupported("an object of the program's that would swallow the test's failure")
+        return swallows
 
     def __neg__(self):
         return _operate("neg", self)
@@ -621,29 +694,33 @@ class Remote:
         iterator = ask(["iter", _number(self)])
         if type(iterator) is not Remote:
             tampering("iter")
-        count = 8
-        while True:
-            items, ended = _items(iterator, count)
-            yield from items
-            if ended:
-                return
-            count = min(count * 2, 1024)
+        return iterator
 
     def __next__(self):
-        items, _ = _items(self, 1)
+        number = _number(self)
+        items, ended, value = session.ahead.pop(number, ((), False, None))
+        if not items and not ended:
+            # Who asks on and on is probably a loop, and gets more at a time.
+            count = _hidden(self, "_count") + 1
+            object.__setattr__(self, "_count", min(count * 2, 512) if count > 2 else count)
+            items, ended, value = _items(number, 1 if count <= 2 else count)
+            items.reverse()
         if not items:
-            raise StopIteration
-        return items[0]
+            raise StopIteration(value) if value is not None else StopIteration
+        item = items.pop()
+        if items or ended:
+            session.ahead[number] = items, ended, value
+        return item
 
 
-def _items(iterator, count):
+def _items(number, count):
     def take(reader, reply):
-        items, ended = reply
+        items, ended, value = reply
         if type(items) is not list or type(ended) is not bool or len(items) > count or not (items or ended):
             raise ValueError("next")
-        return [reader.get(item) for item in items], ended
+        return [reader.get(item) for item in items], ended, reader.get(value)
 
-    return ask(["next", _number(iterator), count], take)
+    return ask(["next", number, count], take)
 
 
 def _length(reader, value):
@@ -664,5 +741,7 @@ for _name in "add sub mul truediv floordiv mod pow matmul lshift rshift lt le gt
     setattr(Remote, "__%s__" % _name, _binary(_name))
 for _name in "and or xor".split():
     setattr(Remote, "__%s__" % _name, _binary(_name + "_"))
+for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
+    setattr(Remote, "__i%s__" % _name, _binary("i" + _name))
 for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift divmod".split():
     setattr(Remote, "__r%s__" % _name, _reflected(_name))
