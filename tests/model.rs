@@ -48,9 +48,15 @@ fn logits_and_adapters_equal_the_references() {
         let found = logits(&golden(family), None, &golden_numbers["ids"]);
         assert_close(&found, &rows(&golden_numbers["logits"]), 2e-4, family);
     }
-    for adapter in ["lora", "lora-rslora", "lora-patterns"] {
+    for (family, adapter) in [
+        ("llama", "lora"),
+        ("llama", "lora-rslora"),
+        ("llama", "lora-patterns"),
+        ("llama", "lora-expressions"),
+        ("llama-tied-bias", "lora-tied-head"),
+    ] {
         let golden_numbers = numbers(adapter);
-        let found = logits(&golden("llama"), Some(&golden(adapter)), &golden_numbers["ids"]);
+        let found = logits(&golden(family), Some(&golden(adapter)), &golden_numbers["ids"]);
         assert_close(&found, &rows(&golden_numbers["logits"]), 2e-4, adapter);
     }
 }
@@ -68,6 +74,66 @@ fn a_merged_adapter_is_a_model_of_its_own() {
     assert_close(&found, &rows(&golden_numbers["logits"]), 2e-4, "merged");
     let shown = json(&run_well(sipf().args(["model", "show", "--json", "--check", "--model"]).arg(&merged)));
     assert_eq!((&shown["family"], &shown["output_layer"]), (&"llama".into(), &true.into()));
+}
+
+#[test]
+fn a_head_that_an_adapter_gave_a_tied_model_is_merged_too() {
+    let out = tempfile::tempdir().unwrap();
+    let merged = out.path().join("merged");
+    let mut merge = sipf();
+    merge.args(["model", "merge", "--model"]).arg(golden("llama-tied-bias"));
+    run_well(merge.arg("--adapter").arg(golden("lora-tied-embedding")).arg("--out").arg(&merged));
+    let golden_numbers = numbers("lora-tied-embedding");
+    let found = logits(&merged, None, &golden_numbers["ids"]);
+    assert_close(&found, &rows(&golden_numbers["logits"]), 2e-4, "merged");
+    let config = json(&std::fs::read_to_string(merged.join("config.json")).unwrap());
+    assert_eq!(config["tie_word_embeddings"], false);
+}
+
+/// The golden Llama with a tokenizer of so many words.
+fn with_words(words: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("llama").join(name), folder.path().join(name)).unwrap();
+    }
+    let tokenizer = sipf_core::model::Tokenizer::numbered(words).unwrap();
+    tokenizer.inner().save(folder.path().join("tokenizer.json"), false).unwrap();
+    folder
+}
+
+#[test]
+fn a_tokenizer_with_ids_that_the_model_lacks_is_refused_by_every_command() {
+    let folder = with_words(49);
+    let rows = folder.path().join("rows.jsonl");
+    std::fs::write(&rows, r#"{"prompt": "w1", "completion": " w2"}"#).unwrap();
+    let rows = rows.to_str().unwrap();
+    for arguments in [
+        &["model", "show"][..],
+        &["generate", "--prompt", "w1", "--max-tokens", "1"],
+        &["sft", "--max-steps", "1", "--data", rows, "--dry-run"],
+    ] {
+        let ran = run(sipf().args(arguments).arg("--model").arg(folder.path()));
+        assert_eq!(ran.status, Some(2), "{arguments:?}: {}", ran.stderr);
+        for part in ["tokenizer.json", "49", "48"] {
+            assert!(ran.stderr.contains(part), "{arguments:?}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_not_read_are_told_by_every_command() {
+    let folder = with_words(48);
+    let config = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let fewer = config.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+    assert_ne!(fewer, config);
+    std::fs::write(folder.path().join("config.json"), fewer).unwrap();
+    for arguments in [&["model", "show", "--json"][..], &["model", "logits", "--json", "--ids", "5"]] {
+        let ran = run(sipf().args(arguments).arg("--model").arg(folder.path()));
+        assert_eq!(ran.status, Some(0), "{arguments:?}: {}", ran.stderr);
+        json(&ran.stdout);
+        let told = ran.stderr.contains("9 tensors are not read") && ran.stderr.contains("model.layers.1.");
+        assert!(told, "{arguments:?}: {}", ran.stderr);
+    }
 }
 
 #[test]

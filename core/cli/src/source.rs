@@ -4,10 +4,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use sipf_core::machine;
-use sipf_core::model::{Decoder, LoadOptions, ModelFolder, Tokenizer};
+use sipf_core::model::{Checkpoint, Decoder, LoadOptions, ModelFolder, Tokenizer};
 
-use crate::exit::{tell_device, tell_more};
+use crate::exit::{eprint_line, tell_device, tell_more};
 use crate::given::at_least_one;
+
+/// Loads a model folder, and tells what of it is not read.
+pub(crate) fn load(folder: &Path, options: &LoadOptions) -> anyhow::Result<Decoder> {
+    let checkpoint = Checkpoint::open(folder)?;
+    tell_unread(&checkpoint);
+    Ok(Decoder::of_checkpoint(&checkpoint, options)?)
+}
+
+/// Tells which weights of a model folder are not read.
+pub(crate) fn tell_unread(checkpoint: &Checkpoint) {
+    if let Some(text) = checkpoint.unread() {
+        eprint_line(&text);
+    }
+}
 
 /// A model folder, an adapter on it, and where it runs.
 #[derive(Debug, Clone, clap::Args)]
@@ -88,7 +102,7 @@ impl Source {
         // The type that weights have on a GPU, where memory and its bandwidth decide.
         let dtype = if device.is_cpu() { LoadOptions::default().dtype } else { machine::half_precision() };
         let options = LoadOptions { device, dtype, ..LoadOptions::default() };
-        let decoder = Decoder::load(folder, &options)?;
+        let decoder = load(folder, &options)?;
         match &self.adapter {
             Some(adapter) => Ok(decoder.with_adapter(adapter)?),
             None => Ok(decoder),

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::request::Sampling;
 use crate::model::Tokenizer;
+use crate::model::arch::Keys;
 use crate::{AtPath, Error, Result};
 
 /// Tokens of the prompt that are decoded along with a completion, so that its first space is not lost.
@@ -24,11 +25,7 @@ pub fn eos_ids(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let text = std::fs::read_to_string(&path).at(&path)?;
         let config: Value =
             serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
-        let ids = match &config["eos_token_id"] {
-            Value::Array(ids) => ids.iter().filter_map(Value::as_u64).map(|id| id as u32).collect(),
-            Value::Number(id) => id.as_u64().map(|id| id as u32).into_iter().collect(),
-            _ => Vec::new(),
-        };
+        let ids = (Keys { source: &config }).eos().map_err(|message| Error::file(&path, message))?;
         if !ids.is_empty() {
             return Ok(ids);
         }
@@ -79,11 +76,45 @@ impl Letters {
         if let Some(letters) = self.0[at] {
             return Ok(letters);
         }
-        let text = tokenizer.decode(&[token])?;
+        let text = tokenizer.decode_whole(&[token])?;
         let letters = text.bytes().filter(u8::is_ascii).fold(0u128, |all, byte| all | 1 << byte);
         self.0[at] = Some(letters);
         Ok(letters)
     }
+}
+
+/// New tokens with special ones spelt out, up to the first stop string there, as the text without special tokens; `None`
+/// where there is no stop string.
+fn among_special(
+    tokenizer: &Tokenizer,
+    stops: &[String],
+    prompt: &[u32],
+    new: &[u32],
+) -> Result<Option<String>> {
+    let spelt = |new: &[u32]| -> Result<String> {
+        let context = &prompt[prompt.len().saturating_sub(CONTEXT)..];
+        let before = tokenizer.decode_whole(context)?;
+        let both = tokenizer.decode_whole(&[context, new].concat())?;
+        both.strip_prefix(before.as_str())
+            .map_or_else(|| tokenizer.decode_whole(new), |text| Ok(text.to_owned()))
+    };
+    let text = spelt(new)?;
+    let Some(at) = first(&text, stops) else { return Ok(None) };
+    // The tokens that lie before it whole, and of the next one what it has of the text.
+    let mut whole = 0;
+    let mut end = 0;
+    while whole < new.len() {
+        let next = spelt(&new[..=whole])?.trim_end_matches('\u{fffd}').len();
+        if next > at {
+            break;
+        }
+        (whole, end) = (whole + 1, next);
+    }
+    let mut plain = continuation(tokenizer, prompt, &new[..whole])?;
+    if new.get(whole).is_some_and(|token| !tokenizer.is_special(*token)) {
+        plain.push_str(text.get(end..at).unwrap_or_default());
+    }
+    Ok(Some(plain))
 }
 
 /// Looks for stop strings in a completion. It need not be shown every token, only those that may end one.
@@ -94,6 +125,9 @@ pub(super) struct Scanner {
     /// Tokens from `prefix` on are decoded together, those before `read` to be cut off again.
     prefix: usize,
     read: usize,
+    /// Whether a special token was written, and up to where that is known.
+    special: bool,
+    looked: usize,
 }
 
 impl Scanner {
@@ -111,6 +145,14 @@ impl Scanner {
         if self.read == 0 {
             self.prefix = prompt.saturating_sub(CONTEXT);
             self.read = prompt;
+            self.looked = prompt;
+        }
+        self.special |= all[self.looked..].iter().any(|token| tokenizer.is_special(*token));
+        self.looked = all.len();
+        if self.special
+            && let Some(text) = among_special(tokenizer, &sampling.stop, &all[..prompt], &all[prompt..])?
+        {
+            return Ok(Some(text));
         }
         let before = tokenizer.decode(&all[self.prefix..self.read])?;
         let both = tokenizer.decode(&all[self.prefix..])?;
@@ -154,7 +196,7 @@ fn first(text: &str, stops: &[String]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Byte-level tokens, one a byte, and a few longer ones.
+    /// Byte-level tokens, one a byte, a few longer ones, and 258, which is special.
     fn tokenizer() -> Tokenizer {
         let mut vocab = serde_json::Map::new();
         let mut alphabet: Vec<char> =
@@ -166,7 +208,9 @@ mod tests {
         vocab.insert("Qu".into(), 256.into());
         vocab.insert("estion:x".into(), 257.into());
         let json = serde_json::json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+            "added_tokens": [{"id": 258, "content": "<|im_end|>", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true}],
             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
             "post_processor": null,
             "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
@@ -205,6 +249,19 @@ mod tests {
         assert_eq!(run(&["Question:"], &prompt, &ids), Some((8, "fine. ".to_string())));
         assert_eq!(run(&["Answer:"], &prompt, &ids), None, "the prompt is not searched");
         assert_eq!(run(&["Question:", "ne. Q"], &prompt, &ids), Some((7, "fi".to_string())));
+    }
+
+    #[test]
+    fn a_stop_string_may_be_a_special_token_or_lie_about_one() {
+        let t = tokenizer();
+        let ids = |text: &str| t.encode(text, false).expect("encodes");
+        let new = [ids("ab→"), vec![258], ids("cd"), vec![258], ids("\ne")].concat();
+        assert_eq!(run(&["<|im_end|>"], &ids("<|im_end|>x"), &new), Some((6, "ab→".to_string())));
+        assert_eq!(run(&["<|im_end|>\n"], &[], &new), Some((10, "ab→cd".to_string())));
+        assert_eq!(run(&["b→<|im"], &[], &new), Some((6, "a".to_string())));
+        assert_eq!(run(&["im_end|>c"], &[], &new), Some((7, "ab→".to_string())));
+        assert_eq!(run(&["d"], &[], &new), Some((8, "ab→c".to_string())));
+        assert_eq!(run(&["<|im_start|>"], &[], &new), None);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use candle_core::{DType, Device};
 
 use crate::Result;
 use crate::generate::{Engine, EngineOptions};
-use crate::model::{Decoder, LoadOptions, ModelFolder, Tokenizer, Trainable};
+use crate::model::{Checkpoint, Decoder, LoadOptions, ModelFolder, Tokenizer, Trainable};
+use crate::progress::Progress;
 use crate::run_dir::{hash_folder, hash_rows};
 
 /// Where models run.
@@ -56,6 +57,9 @@ impl Base {
     pub(super) fn open(name: &str, seed: u64) -> Result<Self> {
         let folder = ModelFolder::open(name, seed)?;
         let hash = hash_folder(folder.path())?;
+        if let Some(text) = Checkpoint::open_headless(folder.path())?.unread() {
+            Progress::new("model", None, "tensors").note(&text);
+        }
         Ok(Self { folder, hash, adapter: None })
     }
 

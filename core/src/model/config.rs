@@ -160,6 +160,12 @@ impl DecoderConfig {
         }
     }
 
+    /// Gives the head weights of its own, in what is written back too.
+    pub(super) fn untie(&mut self) {
+        self.tied = false;
+        self.source["tie_word_embeddings"] = false.into();
+    }
+
     /// Number of weights, the head counted once where it is tied.
     pub fn parameters(&self) -> usize {
         super::names::all(self).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()

@@ -53,7 +53,7 @@ fn adapted() -> TempDir {
 fn open(folder: &Path) -> Result<(), crate::Error> {
     let checkpoint = Checkpoint::open(folder)?;
     checkpoint.check_finite()?;
-    checkpoint.check_tokenizer(&Tokenizer::load(folder)?)?;
+    Tokenizer::load(folder)?;
     let decoder = Decoder::of_checkpoint(&checkpoint, &LoadOptions::default())?;
     let adapter = folder.join("adapter");
     if adapter.is_dir() {
@@ -108,6 +108,14 @@ fn tensors(folder: &Path, name: &str, change: impl FnOnce(&mut std::collections:
     save::write_tensors(&folder.join(name), &all).unwrap();
 }
 
+/// Adds a tensor of ones to the adapter.
+fn put(folder: &Path, name: &str, shape: &[usize]) {
+    tensors(folder, "adapter/adapter_model.safetensors", |all| {
+        let ones = Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+        all.insert(format!("base_model.model.{name}"), ones);
+    });
+}
+
 fn shard_of(folder: &Path) -> String {
     let index: Value = serde_json::from_slice(&read(folder, INDEX)).unwrap();
     index["weight_map"]["model.norm.weight"].as_str().unwrap().to_owned()
@@ -130,7 +138,8 @@ const QUERY: &str = "model.layers.0.self_attn.q_proj.weight";
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
-    ("no config.json", whole, |f| std::fs::remove_file(f.join("config.json")).unwrap(), &["config.json"]),
+    ("no config.json", whole, |f| std::fs::remove_file(f.join("config.json")).unwrap(), &["config.json", "not found", "copy what is missing"]),
+    ("an adapter in place of a model", whole, |f| std::fs::rename(f.join("config.json"), f.join("adapter_config.json")).unwrap(), &["config.json", "--adapter"]),
     ("config.json is empty", whole, |f| write(f, "config.json", ""), &["config.json", "EOF"]),
     ("config.json is cut off", whole, |f| cut(f, "config.json", 60), &["config.json", "line"]),
     ("config.json is a list", whole, |f| write(f, "config.json", "[1]"), &["config.json", "model_type"]),
@@ -146,6 +155,16 @@ const CASES: &[Case] = &[
     ("an unknown rope", whole, |f| set(f, "rope_parameters", json!({"rope_type": "yarn"})), &["config.json", "yarn"]),
     ("a rope without its factor", whole, |f| set(f, "rope_parameters", json!({"rope_type": "linear"})), &["config.json", "factor"]),
     ("a rope factor of zero", whole, |f| set(f, "rope_parameters", json!({"rope_type": "linear", "factor": 0.0})), &["config.json", "rotary"]),
+    ("rotary settings that are a list", whole, |f| set(f, "rope_parameters", json!([1])), &["config.json", "rope_parameters is [1]"]),
+    ("rotary settings that are a text", whole, |f| set(f, "rope_scaling", json!("linear")), &["config.json", "rope_scaling is \"linear\""]),
+    ("rotary settings of each layer", whole, |f| set(f, "rope_parameters", json!({"full_attention": {}})), &["config.json", "full_attention"]),
+    ("a rope type that is a number", whole, |f| set(f, "rope_parameters", json!({"rope_type": 5})), &["config.json", "rope_parameters.rope_type is 5"]),
+    ("another unknown rope beside a known one", whole, |f| set(f, "rope_scaling", json!({"type": "yarn", "factor": 2.0})), &["config.json", "rope_scaling", "yarn"]),
+    ("an activation that is a number", whole, |f| set(f, "hidden_act", json!(5)), &["config.json", "hidden_act is 5"]),
+    ("an end that is a text", whole, |f| set(f, "eos_token_id", json!("2")), &["config.json", "eos_token_id", "\"2\""]),
+    ("an end below zero", whole, |f| set(f, "eos_token_id", json!(-1)), &["config.json", "eos_token_id", "-1"]),
+    ("an end among ends that is a text", whole, |f| set(f, "eos_token_id", json!([2, "x"])), &["config.json", "eos_token_id", "\"x\""]),
+    ("a generation_config.json whose end is a text", whole, |f| write(f, "generation_config.json", r#"{"eos_token_id": "x"}"#), &["generation_config.json", "eos_token_id"]),
     ("an unknown activation", whole, |f| set(f, "hidden_act", json!("snake")), &["config.json", "snake"]),
     ("another arithmetic", whole, |f| set(f, "residual_multiplier", json!(0.2)), &["config.json", "residual_multiplier"]),
     ("quantised weights", whole, |f| set(f, "quantization_config", json!({"quant_method": "gptq"})), &["config.json", "gptq"]),
@@ -188,7 +207,7 @@ const CASES: &[Case] = &[
     ("the index leads up", sharded, |f| edit(f, INDEX, |j| j["weight_map"][NORM] = json!("../model.safetensors")), &[INDEX, NORM, "leads out"]),
     ("the index leads to the root", sharded, |f| edit(f, INDEX, |j| j["weight_map"][NORM] = json!("/etc/passwd")), &[INDEX, NORM, "leads out"]),
     ("the index leads down and up", sharded, |f| edit(f, INDEX, |j| j["weight_map"][NORM] = json!("a/../../b")), &[INDEX, NORM, "leads out"]),
-    ("no tokenizer", whole, |f| std::fs::remove_file(f.join("tokenizer.json")).unwrap(), &["tokenizer.json"]),
+    ("no tokenizer", whole, |f| std::fs::remove_file(f.join("tokenizer.json")).unwrap(), &["tokenizer.json", "not found", "copy what is missing"]),
     ("the tokenizer is cut off", whole, |f| cut(f, "tokenizer.json", 50), &["tokenizer.json"]),
     ("the tokenizer lacks a special token", whole, |f| write(f, "tokenizer_config.json", r#"{"eos_token": "</s>"}"#), &["tokenizer_config.json", "eos_token", "</s>"]),
     ("the tokenizer makes more ids than the model knows", whole, |f| Tokenizer::numbered(49).unwrap().inner().save(f.join("tokenizer.json"), false).unwrap(), &["tokenizer.json", "49", "48"]),
@@ -197,6 +216,18 @@ const CASES: &[Case] = &[
     ("an adapter for no layer", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["target_modules"] = json!(["nothing"])), &["nothing"]),
     ("an adapter of another rank", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["r"] = json!(5)), &["adapter_model.safetensors", "lora_A", "[5, 24]"]),
     ("half an adapter", adapted, |f| tensors(f, "adapter/adapter_model.safetensors", |all| drop(all.pop_last())), &["adapter_model.safetensors", "only one"]),
+    ("an adapter with a tensor of no layer", adapted, |f| put(f, "foo.weight", &[3]), &["adapter_model.safetensors", "foo.weight", "no place"]),
+    ("an adapter with a magnitude", adapted, |f| put(f, "model.layers.0.self_attn.q_proj.lora_magnitude_vector", &[16]), &["adapter_model.safetensors", "lora_magnitude_vector", "no place"]),
+    ("an adapter with the weight of an adapted layer", adapted, |f| put(f, "model.layers.0.self_attn.q_proj.weight", &[16, 16]), &["adapter_model.safetensors", "q_proj.weight", "no place"]),
+    ("an adapter with the embedding's", adapted, |f| put(f, "model.embed_tokens.lora_embedding_A", &[4, 48]), &["adapter_model.safetensors", "lora_embedding_A", "no place"]),
+    ("an adapter of the embedding", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["target_modules"] = json!(["q_proj", "embed_tokens"])), &["model.embed_tokens", "not supported"]),
+    ("an adapter of the output layer", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["target_modules"] = json!(["q_proj", "lm_head"])), &["lm_head", "not supported"]),
+    ("an adapter without its whole weight", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["modules_to_save"] = json!(["lm_head"])), &["adapter_model.safetensors", "lm_head.weight is missing", "modules_to_save"]),
+    ("an adapter with a whole weight of another shape", adapted, |f| put(f, "lm_head.weight", &[7, 16]), &["adapter_model.safetensors", "lm_head.weight", "[48, 16]"]),
+    ("an adapter with a broken expression", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["alpha_pattern"] = json!({"(q_proj": 3})), &["adapter_config.json", "alpha_pattern", "(q_proj"]),
+    ("an adapter with a rank that is none", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["rank_pattern"] = json!({"q_proj": "x"})), &["adapter_config.json", "rank_pattern", "q_proj"]),
+    ("an adapter of excluded layers", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["exclude_modules"] = json!(["q_proj"])), &["adapter_model.safetensors", "q_proj.lora_A", "targets do not name"]),
+    ("an adapter that excludes everything", adapted, |f| edit(f, "adapter/adapter_config.json", |j| j["exclude_modules"] = json!(".*")), &["adapter_config.json", "no layer"]),
     ("an adapter without weights", adapted, |f| std::fs::remove_file(f.join("adapter/adapter_model.safetensors")).unwrap(), &["adapter_model.safetensors"]),
 ];
 
@@ -221,6 +252,90 @@ fn every_damage_is_named() {
             assert!(message.contains(part), "{what}: {part:?} is not in {message:?}");
         }
     }
+}
+
+#[test]
+fn weights_that_are_not_read_are_told() {
+    let folder = whole();
+    assert_eq!(Checkpoint::open(folder.path()).unwrap().unread(), None);
+    tensors(folder.path(), WEIGHTS, |all| {
+        let table = all[NORM].clone();
+        all.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), table.clone());
+        all.insert("score.weight".into(), table);
+    });
+    assert_eq!(Checkpoint::open(folder.path()).unwrap().unread(), None);
+    set(folder.path(), "num_hidden_layers", json!(1));
+    let told = Checkpoint::open(folder.path()).unwrap().unread().unwrap();
+    assert!(told.contains("9 tensors") && told.contains("model.layers.1.input_layernorm.weight"), "{told}");
+}
+
+#[test]
+fn a_head_of_its_own_is_the_head_whatever_the_settings_say() {
+    let folder = whole();
+    let logits = |folder: &Path| {
+        let decoder = Decoder::load(folder, &LoadOptions::default()).unwrap();
+        let packed = Packed::of_lengths([3]);
+        let hidden = decoder
+            .hidden(&[5, 6, 7], &packed.positions(), Attention::Packed(&packed), &Pass::default())
+            .unwrap();
+        (decoder.config().tied, decoder.logits(&hidden).unwrap().to_vec2::<f32>().unwrap())
+    };
+    let before = logits(folder.path());
+    set(folder.path(), "tie_word_embeddings", json!(true));
+    assert_eq!(logits(folder.path()), before);
+    let out = tempfile::tempdir().unwrap();
+    Decoder::load(folder.path(), &LoadOptions::default()).unwrap().save(out.path()).unwrap();
+    assert_eq!(logits(out.path()), before, "what is written says so");
+    tensors(folder.path(), WEIGHTS, |all| {
+        let embedding = all["model.embed_tokens.weight"].clone();
+        all.insert("lm_head.weight".into(), embedding);
+    });
+    assert!(logits(folder.path()).0, "a head that is the embedding stays tied");
+}
+
+#[test]
+fn rotary_settings_are_taken_as_transformers_5_takes_them() {
+    let folder = whole();
+    let read = |change: &[(&str, Value)]| {
+        edit(folder.path(), "config.json", |json| {
+            for key in ["rope_parameters", "rope_scaling", "rope_theta"] {
+                json.as_object_mut().unwrap().remove(key);
+            }
+            for (key, value) in change {
+                json[*key] = value.clone();
+            }
+        });
+        let config = load::read_config(folder.path()).unwrap();
+        (config.rope_scaling, config.rope_theta)
+    };
+    let linear = config::RopeScaling::Linear { factor: 2.0 };
+    let five = ("rope_parameters", json!({"rope_type": "default", "rope_theta": 5e5}));
+    assert_eq!(read(&[five.clone()]), (config::RopeScaling::None, 5e5));
+    assert_eq!(read(&[five.clone(), ("rope_scaling", json!({}))]).1, 5e5);
+    let four = ("rope_scaling", json!({"type": "linear", "factor": 2.0}));
+    assert_eq!(read(&[five.clone(), four.clone()]), (linear, 1e4), "the other object does not count at all");
+    assert_eq!(read(&[five, four.clone(), ("rope_theta", json!(777.0))]), (linear, 777.0));
+    let inside = ("rope_scaling", json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}));
+    assert_eq!(read(&[inside, ("rope_theta", json!(777.0))]), (linear, 5e5));
+}
+
+#[test]
+fn gemma_s_activations_are_those_of_transformers_5() {
+    use config::FeedForward::Gated;
+    use kernels::activation::Activation::{Gelu, GeluTanh, Relu};
+    let read = |family: &str, keys: Value| {
+        let text = std::fs::read_to_string(golden().join(family).join("config.json")).unwrap();
+        let mut json: Value = serde_json::from_str(&text).unwrap();
+        let object = json.as_object_mut().unwrap();
+        object.retain(|key, _| !key.starts_with("hidden_act"));
+        object.extend(keys.as_object().unwrap().clone());
+        arch::parse(&json).unwrap().feed_forward
+    };
+    assert_eq!(read("gemma", json!({"hidden_act": "gelu"})), Gated(GeluTanh));
+    assert_eq!(read("gemma", json!({"hidden_act": "relu", "hidden_activation": "gelu"})), Gated(Relu));
+    assert_eq!(read("gemma", json!({"hidden_activation": "relu"})), Gated(GeluTanh));
+    assert_eq!(read("gemma2", json!({"hidden_activation": "gelu"})), Gated(Gelu));
+    assert_eq!(read("gemma2", json!({"hidden_act": "relu"})), Gated(GeluTanh));
 }
 
 #[test]

@@ -452,19 +452,26 @@ impl Decoder {
     /// Names the file, key or tensor at fault.
     pub fn with_adapter(&self, folder: &Path) -> Result<Self> {
         let parts = &*self.0;
-        let (adapter, whole) = Adapter::load(folder, &parts.config, &parts.embedding)?;
-        let mut weights = parts.weights.clone();
-        for (name, tensor) in whole {
-            let Some(before) = weights.find(&name) else { continue };
-            if before.dims() != tensor.dims() {
-                return Err(Error::file(
-                    folder.join("adapter_model.safetensors"),
-                    format!("tensor {name} is {:?}, the model needs {:?}", tensor.dims(), before.dims()),
-                ));
+        let (adapter, mut whole) = Adapter::load(folder, &parts.config, &parts.embedding)?;
+        let (mut config, mut weights) = (parts.config.clone(), parts.weights.clone());
+        if config.tied {
+            // PEFT gives each of the two that it trains a copy of its own; the other keeps what the base has.
+            let lora = &adapter.config;
+            let apart = lora.saves(names::EMBEDDING) && !lora.ensure_weight_tying;
+            let head = whole.remove(names::HEAD);
+            let trained = head.is_some();
+            let embedding = whole.get(names::EMBEDDING).unwrap_or(&parts.embedding);
+            if let Some(head) = head.or_else(|| apart.then(|| parts.embedding.clone()))
+                && !same(&head, embedding)?
+            {
+                config.untie();
+                weights.insert(names::HEAD, head, trained)?;
             }
+        }
+        for (name, tensor) in whole {
             weights.insert(&name, tensor, true)?;
         }
-        Self::build(parts.config.clone(), weights, Some(adapter), parts.device.clone(), parts.inference)
+        Self::build(config, weights, Some(adapter), parts.device.clone(), parts.inference)
     }
 
     /// All weights with the adapter added in: `W + scaling * B A`, in f32 and back.
@@ -540,10 +547,23 @@ impl Decoder {
     /// When there is no adapter, or something cannot be written.
     pub fn save_adapter(&self, folder: &Path, base: &str) -> Result<()> {
         let adapter = self.adapter().ok_or_else(|| Error::unusable("the model has no adapter to save"))?;
-        let whole =
+        let mut adapter = adapter.clone();
+        let mut whole: BTreeMap<String, Tensor> =
             self.0.weights.variables().into_iter().map(|(name, v)| (name, v.as_tensor().clone())).collect();
+        // A tied head was trained with its embedding; PEFT keeps the two together where it is told so.
+        if self.0.config.tied
+            && let Some(embedding) = whole.get(names::EMBEDDING).cloned()
+        {
+            whole.insert(names::HEAD.to_owned(), embedding);
+            adapter.config.ensure_weight_tying = true;
+        }
         adapter.save(folder, base, "CAUSAL_LM", &whole)
     }
+}
+
+/// Whether two tensors hold the same numbers.
+fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    Ok(a.dims() == b.dims() && a.ne(b)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? == 0.0)
 }
 
 /// Ids, positions and packed lengths have to name the same tokens.

@@ -3,7 +3,7 @@
 //! Nothing outside the folder is read, whatever an index says; every error names file and tensor.
 #![expect(unsafe_code, reason = "memory-maps weight files")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
@@ -14,7 +14,6 @@ use serde_json::Value;
 use super::arch;
 use super::config::DecoderConfig;
 use super::names;
-use super::tokenizer::Tokenizer;
 use crate::error::{AtPath, Error, Result};
 
 /// One memory-mapped safetensors file, its header checked.
@@ -59,6 +58,14 @@ impl SafeFile {
     /// A tensor's type as it lies in the file; `None` where it is missing or of a type that is not read.
     pub fn dtype(&self, name: &str) -> Option<DType> {
         supported(self.parsed().ok()?.tensor(name).ok()?.dtype())
+    }
+
+    /// Whether two tensors hold the same bytes of one type and shape.
+    fn same(&self, name: &str, other: &Self, of_other: &str) -> Result<bool> {
+        let (file, other) = (self.parsed()?, other.parsed()?);
+        let views = file.tensor(name).ok().zip(other.tensor(of_other).ok());
+        Ok(views
+            .is_some_and(|(a, b)| a.dtype() == b.dtype() && a.shape() == b.shape() && a.data() == b.data()))
     }
 
     /// One tensor; its shape checked where one is expected.
@@ -153,7 +160,14 @@ impl Checkpoint {
                 place.insert(name, number);
             }
         }
-        let output = config.tied || place.contains_key("lm_head.weight");
+        // As in transformers 5, a head in the files that is not the embedding is the head, whatever config.json says.
+        if let (true, Some(head), Some(embedding)) =
+            (config.tied, place.get(names::HEAD), place.get(names::EMBEDDING))
+            && !files[*head].same(names::HEAD, &files[*embedding], names::EMBEDDING)?
+        {
+            config.untie();
+        }
+        let output = config.tied || place.contains_key(names::HEAD);
         if !output && !output_layer {
             config.tied = true;
             config.biases.head = false;
@@ -209,19 +223,25 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Checks that the tokenizer makes no id that the model lacks.
-    ///
-    /// # Errors
-    /// Names the file and both sizes.
-    pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
-        let (made, known) = (tokenizer.vocab_size(), self.config.vocab);
-        if made > known {
-            return Err(Error::file(
-                self.folder.join("tokenizer.json"),
-                format!("makes {made} different ids, but vocab_size in config.json is {known}"),
-            ));
-        }
-        Ok(())
+    /// What should be said of weights that the files hold and the decoder does not read, if there are any. Heads of
+    /// reward models, rotary tables and a head that is the embedding are none.
+    pub fn unread(&self) -> Option<String> {
+        let read: BTreeSet<String> = names::all(&self.config).into_iter().map(|(name, _)| name).collect();
+        let known = |name: &str| {
+            name.starts_with("score") || name.ends_with("rotary_emb.inv_freq") || name == names::HEAD
+        };
+        let unread: Vec<&String> =
+            self.place.keys().filter(|name| !read.contains(*name) && !known(name)).collect();
+        let first: Vec<&str> = unread.iter().take(3).map(|name| name.as_str()).collect();
+        let more = if unread.len() > first.len() { ", ..." } else { "" };
+        (!unread.is_empty()).then(|| {
+            format!(
+                "{}: {} tensors are not read, as config.json names no place for them: {}{more}",
+                self.folder.display(),
+                unread.len(),
+                first.join(", ")
+            )
+        })
     }
 
     /// Whether there is an output layer over the vocabulary.
@@ -258,6 +278,9 @@ impl Checkpoint {
     }
 }
 
+/// What a model folder holds.
+pub(super) const MADE_OF: &str = "a model is a folder with config.json, tokenizer.json and model.safetensors: copy what is missing from where the model came from";
+
 /// The settings of a model folder.
 ///
 /// # Errors
@@ -265,10 +288,16 @@ impl Checkpoint {
 pub fn read_config(folder: &Path) -> Result<DecoderConfig> {
     let path = folder.join("config.json");
     if !folder.is_dir() {
-        return Err(Error::file(
-            folder,
-            "is no folder; a model is a folder with config.json, tokenizer.json and model.safetensors",
-        ));
+        return Err(Error::file(folder, format!("is no folder; {MADE_OF}")));
+    }
+    if !path.exists() {
+        let what = match folder.join("adapter_config.json").is_file() {
+            true => {
+                "this is an adapter: give it as --adapter, and as the model the one that it was trained on"
+            }
+            false => MADE_OF,
+        };
+        return Err(Error::file(path, format!("not found; {what}")));
     }
     let text = std::fs::read_to_string(&path).at(&path)?;
     let json: Value = serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
@@ -279,7 +308,8 @@ pub fn read_config(folder: &Path) -> Result<DecoderConfig> {
         let json: Value =
             serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
         // Chat models name there what ends a turn, beside what ends a text.
-        for id in (arch::Keys { source: &json }).eos() {
+        let ids = (arch::Keys { source: &json }).eos().map_err(|message| Error::file(&path, message))?;
+        for id in ids {
             if !config.eos.contains(&id) {
                 config.eos.push(id);
             }

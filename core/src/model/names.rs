@@ -2,6 +2,17 @@
 
 use super::config::{BlockKind, DecoderConfig, FeedForward, NormKind};
 
+/// The embedding.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// The output layer, which a tied model does not have.
+pub const HEAD: &str = "lm_head.weight";
+
+/// The layer that a weight or bias belongs to.
+pub fn layer(weight: &str) -> &str {
+    weight.strip_suffix(".weight").or_else(|| weight.strip_suffix(".bias")).unwrap_or(weight)
+}
+
 /// Names of one block's parts, without `model.layers.N.`.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts {
@@ -55,7 +66,7 @@ pub fn norms(config: &DecoderConfig) -> &'static [&'static str] {
 pub fn all(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     let c = config;
     let part = parts(c);
-    let mut names = vec![("model.embed_tokens.weight".to_owned(), vec![c.vocab, c.hidden])];
+    let mut names = vec![(EMBEDDING.to_owned(), vec![c.vocab, c.hidden])];
     let norm = |names: &mut Vec<(String, Vec<usize>)>, name: String, width: usize| {
         names.push((format!("{name}.weight"), vec![width]));
         if c.norm == NormKind::Layer {
@@ -91,7 +102,7 @@ pub fn all(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     }
     norm(&mut names, part.final_norm.to_owned(), c.hidden);
     if !c.tied {
-        names.push(("lm_head.weight".to_owned(), vec![c.vocab, c.hidden]));
+        names.push((HEAD.to_owned(), vec![c.vocab, c.hidden]));
     }
     if c.biases.head {
         names.push(("lm_head.bias".to_owned(), vec![c.vocab]));

@@ -210,15 +210,29 @@ fn a_saved_checkpoint_loads_back_whole_and_in_shards() {
     }
 }
 
-const ADAPTERS: [&str; 4] = ["lora", "lora-rslora", "lora-patterns", "lora-regex"];
+/// Adapters and the families that they are for.
+const ADAPTERS: [(&str, &str); 8] = [
+    ("lora", "llama"),
+    ("lora-rslora", "llama"),
+    ("lora-patterns", "llama"),
+    ("lora-regex", "llama"),
+    ("lora-expressions", "llama"),
+    ("lora-tied-head", "llama-tied-bias"),
+    ("lora-tied-embedding", "llama-tied-bias"),
+    ("lora-tied-both", "llama-tied-bias"),
+];
 
 #[test]
 fn peft_s_adapters_give_peft_s_logits_apart_and_merged() {
-    for name in ADAPTERS {
+    for (name, family) in ADAPTERS {
         let golden_numbers = numbers(name);
         let ids = ids(&golden_numbers["ids"]);
-        let adapted = load("llama", Trainable::Frozen).with_adapter(&golden(name)).unwrap();
-        for decoder in [adapted.clone(), adapted.frozen_for_inference().unwrap()] {
+        let adapted = load(family, Trainable::Frozen).with_adapter(&golden(name)).unwrap();
+        assert_eq!(adapted.config().tied, name == "lora-tied-both");
+        let merged = tempfile::tempdir().unwrap();
+        adapted.save(merged.path()).unwrap();
+        let merged = Decoder::load(merged.path(), &LoadOptions::default()).unwrap();
+        for decoder in [adapted.clone(), adapted.frozen_for_inference().unwrap(), merged] {
             let found = logits(&decoder, &[&ids]);
             for (row, expected) in found.iter().zip(golden_numbers["logits"].as_array().unwrap()) {
                 for (a, b) in row.iter().zip(expected.as_array().unwrap()) {
@@ -231,10 +245,10 @@ fn peft_s_adapters_give_peft_s_logits_apart_and_merged() {
 
 #[test]
 fn adapters_are_written_as_peft_writes_them() {
-    for name in ADAPTERS {
-        let adapted = load("llama", Trainable::Frozen).with_adapter(&golden(name)).unwrap();
+    for (name, family) in ADAPTERS {
+        let adapted = load(family, Trainable::Frozen).with_adapter(&golden(name)).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        adapted.save_adapter(folder.path(), "llama").unwrap();
+        adapted.save_adapter(folder.path(), family).unwrap();
         let open = |folder: &Path| load::SafeFile::open(&folder.join("adapter_model.safetensors")).unwrap();
         let (ours, theirs) = (open(folder.path()), open(&golden(name)));
         assert_eq!(ours.names(), theirs.names(), "{name}");
@@ -264,7 +278,38 @@ fn adapters_are_written_as_peft_writes_them() {
                 || ours[key].as_f64().is_some_and(|x| theirs[key].as_f64() == Some(x));
             assert!(same, "{name}: {key} is {} for {}", ours[key], theirs[key]);
         }
+        let alphas = |config: &Value| -> lora::Patterns<f64> {
+            serde_json::from_value(config["alpha_pattern"].clone()).unwrap()
+        };
+        assert_eq!(alphas(&ours), alphas(&theirs), "{name}");
     }
+}
+
+#[test]
+fn a_tied_head_trains_with_its_embedding_or_not_at_all() {
+    let train = |module: &str| {
+        let lora = LoraConfig { modules_to_save: vec![module.to_owned()], ..LoraConfig::default() };
+        Decoder::load(
+            &golden("llama-tied-bias"),
+            &LoadOptions { trainable: Trainable::Lora(lora), ..LoadOptions::default() },
+        )
+    };
+    for (module, part) in [("lm_head", "name embed_tokens"), ("score", "score")] {
+        let message = train(module).err().expect("refused").to_string();
+        assert!(message.contains("modules_to_save") && message.contains(part), "{message}");
+    }
+    let decoder = train("embed_tokens").unwrap();
+    for (name, variable) in decoder.trainable() {
+        if name == "model.embed_tokens.weight" {
+            variable.set(&(variable.as_tensor() * 1.5).unwrap()).unwrap();
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    decoder.save_adapter(folder.path(), "base").unwrap();
+    let back = load("llama-tied-bias", Trainable::Frozen).with_adapter(folder.path()).unwrap();
+    assert!(back.config().tied);
+    let ids = ids(&numbers("llama")["ids"]);
+    assert_eq!(logits(&back, &[&ids]), logits(&decoder, &[&ids]));
 }
 
 #[test]

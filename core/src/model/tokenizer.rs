@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::arch::Keys;
+use super::load;
 use crate::{AtPath, Error, Result};
 
 /// A tokenizer and what its folder says about special tokens and chats.
@@ -23,6 +25,9 @@ impl Tokenizer {
     /// When a file is missing or malformed, or names a special token that the vocabulary lacks.
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
+        if !path.exists() {
+            return Err(Error::file(path, format!("not found; {}", load::MADE_OF)));
+        }
         let bytes = std::fs::read(&path).at(&path)?;
         let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| {
             Error::file(&path, format!("not a tokenizer that this program reads: {error}"))
@@ -42,7 +47,33 @@ impl Tokenizer {
         if path.is_file() {
             tokenizer.chat_template = Some(std::fs::read_to_string(&path).at(&path)?);
         }
+        tokenizer.fits(folder)?;
         Ok(tokenizer)
+    }
+
+    /// Checks that it makes no id that the model of its folder lacks.
+    fn fits(&self, folder: &Path) -> Result<()> {
+        let path = folder.join("config.json");
+        if !path.is_file() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&path).at(&path)?;
+        let config: Value =
+            serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
+        let known = (Keys { source: &config })
+            .count_or_none("vocab_size")
+            .map_err(|message| Error::file(&path, message))?;
+        let made = self.vocab_size();
+        match known.filter(|known| made > *known) {
+            Some(known) => Err(Error::file(
+                folder.join("tokenizer.json"),
+                format!(
+                    "makes {made} different ids, but vocab_size in config.json is {known}: take the tokenizer of \
+                    this model, or a model whose embedding was resized for it"
+                ),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Wraps a tokenizer that was made in memory.
@@ -95,9 +126,27 @@ impl Tokenizer {
     /// # Errors
     /// When the decoder of the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|error| {
+        self.text(ids, true)
+    }
+
+    /// Text of token ids, special tokens spelt out.
+    ///
+    /// # Errors
+    /// When the decoder of the tokenizer fails.
+    pub fn decode_whole(&self, ids: &[u32]) -> Result<String> {
+        self.text(ids, false)
+    }
+
+    fn text(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.inner.decode(ids, skip_special).map_err(|error| {
             Error::unusable(format!("the tokenizer cannot decode {} ids: {error}", ids.len()))
         })
+    }
+
+    /// Whether a token is a special one, which [`Self::decode`] leaves out.
+    pub fn is_special(&self, id: u32) -> bool {
+        let token = self.inner.id_to_token(id);
+        token.is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
     }
 
     /// Begin-of-sequence id.

@@ -10,12 +10,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use sipf_core::model::{LoadOptions, ModelFolder};
+use sipf_core::model::{Checkpoint, LoadOptions, ModelFolder};
 use sipf_core::reward::RewardNet;
 use sipf_plugin::RewardModel;
 
 use crate::given::{Given, at_least_one};
 use crate::open::PluginFlags;
+use crate::source::tell_unread;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -85,6 +86,7 @@ pub(super) fn open_trained(
     // A model that says how it is read needs no --plugin.
     let named = RewardNet::kept_name(folder.path())?;
     let reward = plugins.reward(named.as_deref().unwrap_or(DEFAULT))?;
+    tell_unread(&Checkpoint::open_headless(folder.path())?);
     let net = RewardNet::load(folder.path(), &reward.card(), &options)?;
     Ok((net.frozen()?, reward))
 }

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use sipf_core::align::{SftObjective, SftRow};
-use sipf_core::model::{Decoder, ModelFolder, Tokenizer};
+use sipf_core::model::{ModelFolder, Tokenizer};
 use sipf_core::train::{Objective, TrainSettings};
 
 use crate::given::Given;
+use crate::source;
 use crate::training::{Job, Resolved, TrainingFlags, conduct, read_rows};
 
 /// TRL's longest row.
@@ -33,7 +34,7 @@ pub(super) fn train(given: &Given, flags: &TrainingFlags, resolved: &Resolved) -
     let mut bad = resolved.bad_rows();
     let rows =
         read_rows(&resolved.data, resolved.limit, SHAPE, |file| SftRow::read(file, &tokenizer, &mut bad))?;
-    let decoder = Decoder::load(folder.path(), &resolved.load_options(flags.eval_only))?;
+    let decoder = source::load(folder.path(), &resolved.load_options(flags.eval_only))?;
     let length = resolved.max_length;
     let objective = SftObjective::sifted(decoder.clone(), &tokenizer, &rows, length, &mut bad)?;
     let objective = objective.over(&resolved.model);

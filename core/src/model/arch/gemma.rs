@@ -10,10 +10,13 @@ pub(super) fn parse(keys: &Keys<'_>, family: &str) -> Result<DecoderConfig, Stri
     let (hidden, heads, layers) =
         (keys.count("hidden_size")?, keys.count("num_attention_heads")?, keys.count("num_hidden_layers")?);
     let head_dim = keys.count_or_none("head_dim")?.unwrap_or(256);
-    // Gemma's files say "gelu" and mean the tanh form.
-    let activation = match keys.activation(&["hidden_activation", "hidden_act"], "gelu_pytorch_tanh")? {
-        Activation::Gelu => Activation::GeluTanh,
-        other => other,
+    // As transformers 5 reads them: Gemma's first files say "gelu" and mean the tanh form.
+    let activation = match second {
+        true => keys.activation("hidden_activation", "gelu_pytorch_tanh")?,
+        false => match keys.activation("hidden_act", "gelu_pytorch_tanh")? {
+            Activation::Gelu => Activation::GeluTanh,
+            other => other,
+        },
     };
     let scale = if second { keys.number("query_pre_attn_scalar", 256.0)? } else { head_dim as f64 };
     let soft_cap = |key: &str, default: f64| -> Result<Option<f64>, String> {
@@ -56,7 +59,7 @@ pub(super) fn parse(keys: &Keys<'_>, family: &str) -> Result<DecoderConfig, Stri
         },
         embedding_scale: f64::from((hidden as f32).sqrt()),
         tied: keys.flag("tie_word_embeddings", true)?,
-        eos: keys.eos(),
+        eos: keys.eos()?,
         source: keys.source.clone(),
     })
 }

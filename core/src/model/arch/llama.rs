@@ -31,7 +31,7 @@ pub(super) fn parse(keys: &Keys<'_>, family: &str) -> Result<DecoderConfig, Stri
         norm: NormKind::Rms,
         norm_eps: keys.number("rms_norm_eps", 1e-6)?,
         block: BlockKind::Sequential,
-        feed_forward: FeedForward::Gated(keys.activation(&["hidden_act"], "silu")?),
+        feed_forward: FeedForward::Gated(keys.activation("hidden_act", "silu")?),
         biases: Biases {
             qkv: family == "qwen2" || attention_bias,
             output: attention_bias && family != "qwen2",
@@ -48,7 +48,7 @@ pub(super) fn parse(keys: &Keys<'_>, family: &str) -> Result<DecoderConfig, Stri
         windows,
         embedding_scale: 1.0,
         tied: keys.flag("tie_word_embeddings", false)?,
-        eos: keys.eos(),
+        eos: keys.eos()?,
         source: keys.source.clone(),
     })
 }

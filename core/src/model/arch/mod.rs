@@ -7,7 +7,7 @@ mod gemma;
 mod llama;
 mod phi;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::config::{DecoderConfig, RopeScaling};
 use super::kernels::activation::Activation;
@@ -179,26 +179,47 @@ impl Keys<'_> {
         })
     }
 
-    /// A number from `rope_parameters` (transformers 5) or the top level (transformers 4).
+    /// The rotary settings and their name: as in transformers 5, `rope_scaling` (transformers 4) where it holds anything,
+    /// else `rope_parameters`.
+    fn rope(&self) -> Result<Option<(&'static str, &Map<String, Value>)>, String> {
+        let mut found = None;
+        for name in ["rope_parameters", "rope_scaling"] {
+            let Some(value) = self.get(name) else { continue };
+            let rope = value.as_object().ok_or_else(|| format!("{name} is {value}, not an object"))?;
+            if let Some((key, _)) = rope.iter().find(|(_, value)| value.is_object()) {
+                return Err(format!(
+                    "{name} differs between layers ({key}), which this decoder does not compute"
+                ));
+            }
+            if !rope.is_empty() {
+                found = Some((name, rope));
+            }
+        }
+        Ok(found)
+    }
+
+    /// A number from the rotary settings or, where they do not hold it, the top level.
     pub(crate) fn rope_number(&self, key: &str, default: f64) -> Result<f64, String> {
-        let nested =
-            self.get("rope_parameters").and_then(|rope| rope.get(key)).filter(|value| !value.is_null());
-        match nested {
-            Some(value) => {
-                value.as_f64().ok_or_else(|| format!("rope_parameters.{key} is {value}, not a number"))
+        let nested = self.rope()?.and_then(|(name, rope)| Some((name, rope.get(key)?)));
+        match nested.filter(|(_, value)| !value.is_null()) {
+            Some((name, value)) => {
+                value.as_f64().ok_or_else(|| format!("{name}.{key} is {value}, not a number"))
             }
             None => self.number(key, default),
         }
     }
 
     pub(crate) fn rope_scaling(&self) -> Result<RopeScaling, String> {
-        let Some((name, rope)) =
-            ["rope_parameters", "rope_scaling"].into_iter().find_map(|n| Some((n, self.get(n)?)))
-        else {
-            return Ok(RopeScaling::None);
+        let Some((name, rope)) = self.rope()? else { return Ok(RopeScaling::None) };
+        let given = ["rope_type", "type"]
+            .into_iter()
+            .find_map(|key| Some((key, rope.get(key).filter(|value| !value.is_null())?)));
+        let kind = match given {
+            None => "default",
+            Some((key, value)) => {
+                value.as_str().ok_or_else(|| format!("{name}.{key} is {value}, not text"))?
+            }
         };
-        let kind =
-            rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str).unwrap_or("default");
         let number = |key: &str| {
             rope.get(key)
                 .and_then(Value::as_f64)
@@ -217,11 +238,11 @@ impl Keys<'_> {
         }
     }
 
-    pub(crate) fn activation(&self, keys: &[&str], default: &str) -> Result<Activation, String> {
-        let (key, name) = keys
-            .iter()
-            .find_map(|key| Some((*key, self.get(key)?.as_str()?)))
-            .unwrap_or((keys.first().copied().unwrap_or_default(), default));
+    pub(crate) fn activation(&self, key: &str, default: &str) -> Result<Activation, String> {
+        let name = match self.get(key) {
+            None => default,
+            Some(value) => value.as_str().ok_or_else(|| format!("{key} is {value}, not text"))?,
+        };
         match name {
             "silu" | "swish" => Ok(Activation::Silu),
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
@@ -238,9 +259,10 @@ impl Keys<'_> {
         window: Option<usize>,
         fallback: impl Fn(usize) -> bool,
     ) -> Result<Vec<Option<usize>>, String> {
-        let Some(types) = self.get("layer_types").and_then(Value::as_array) else {
+        let Some(types) = self.get("layer_types") else {
             return Ok((0..layers).map(|layer| window.filter(|_| fallback(layer))).collect());
         };
+        let types = types.as_array().ok_or_else(|| format!("layer_types is {types}, not a list"))?;
         if types.len() != layers {
             return Err(format!("layer_types has {} entries for {layers} layers", types.len()));
         }
@@ -256,11 +278,16 @@ impl Keys<'_> {
             .collect()
     }
 
-    pub(crate) fn eos(&self) -> Vec<u32> {
+    pub(crate) fn eos(&self) -> Result<Vec<u32>, String> {
+        let id = |value: &Value| {
+            value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+                format!("eos_token_id holds {value}; it is a token id, a list of them, or null")
+            })
+        };
         match self.get("eos_token_id") {
-            Some(Value::Array(list)) => list.iter().filter_map(|v| v.as_u64().map(|v| v as u32)).collect(),
-            Some(value) => value.as_u64().map(|v| v as u32).into_iter().collect(),
-            None => Vec::new(),
+            Some(Value::Array(list)) => list.iter().map(id).collect(),
+            Some(value) => Ok(vec![id(value)?]),
+            None => Ok(Vec::new()),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn parse(keys: &Keys<'_>) -> Result<DecoderConfig, String> {
         norm: NormKind::Layer,
         norm_eps: keys.number("layer_norm_eps", 1e-5)?,
         block: BlockKind::Parallel,
-        feed_forward: FeedForward::Plain(keys.activation(&["hidden_act"], "gelu_new")?),
+        feed_forward: FeedForward::Plain(keys.activation("hidden_act", "gelu_new")?),
         biases: Biases { qkv: true, output: true, feed_forward: true, head: true },
         qk_norm: false,
         rope_theta: keys.rope_number("rope_theta", 10_000.0)?,
@@ -36,7 +36,7 @@ pub(super) fn parse(keys: &Keys<'_>) -> Result<DecoderConfig, String> {
         windows: vec![None; layers],
         embedding_scale: 1.0,
         tied: keys.flag("tie_word_embeddings", false)?,
-        eos: keys.eos(),
+        eos: keys.eos()?,
         source: keys.source.clone(),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::quantized::gguf_file::{Content, Value as Entry};
+use candle_core::quantized::gguf_file::{Content, TensorInfo, Value as Entry};
 use serde_json::{Value, json};
 
 /// Metadata by key, and the architecture that most keys begin with.
@@ -12,9 +12,25 @@ pub(super) struct Metadata<'a> {
     pub(super) arch: &'a str,
     /// Rows of the embedding.
     vocab: usize,
-    tied: bool,
-    attention_bias: bool,
+    tensors: &'a HashMap<String, TensorInfo>,
 }
+
+/// Settings of an architecture that change the arithmetic and are not computed, with the value at which they do not.
+const REFUSED: [(&str, f64); 13] = [
+    ("attention.scale", 0.0),
+    ("attention.clamp_kqv", 0.0),
+    ("attention.max_alibi_bias", 0.0),
+    ("attention.causal", 1.0),
+    ("attention.temperature_length", 0.0),
+    ("rope.scale_linear", 1.0),
+    ("rope.scaling.attn_factor", 1.0),
+    ("embedding_scale", 0.0),
+    ("logit_scale", 0.0),
+    ("residual_scale", 0.0),
+    ("router_logit_softcapping", 0.0),
+    ("use_parallel_residual", 0.0),
+    ("expert_shared_count", 0.0),
+];
 
 impl<'a> Metadata<'a> {
     pub(super) fn of(content: &'a Content) -> Result<Self, String> {
@@ -28,8 +44,7 @@ impl<'a> Metadata<'a> {
             entries: &content.metadata,
             arch,
             vocab: embedding.shape.dims().first().copied().unwrap_or(0),
-            tied: !content.tensor_infos.contains_key("output.weight"),
-            attention_bias: content.tensor_infos.contains_key("blk.0.attn_q.bias"),
+            tensors: &content.tensor_infos,
         })
     }
 
@@ -72,7 +87,42 @@ impl<'a> Metadata<'a> {
             // In the digits that a person would write: 1e-5, not 9.999999747378752e-6.
             Some(Entry::F32(n)) => n.to_string().parse().ok(),
             Some(Entry::F64(n)) => Some(*n),
-            _ => None,
+            Some(Entry::Bool(flag)) => Some(f64::from(u8::from(*flag))),
+            Some(_) => self.count(key).map(|n| n as f64),
+            None => None,
+        }
+    }
+
+    /// Refuses settings that the decoder does not compute.
+    fn refuse(&self, head_dim: u64) -> Result<(), String> {
+        for (name, off) in REFUSED {
+            let key = format!("{}.{name}", self.arch);
+            if let Some(entry) = self.get(&key)
+                && self.number(&key) != Some(off)
+            {
+                return Err(format!("{key} is {entry:?}, which this decoder does not compute"));
+            }
+        }
+        let key = format!("{}.rope.dimension_count", self.arch);
+        match self.count(&key) {
+            Some(rotated) if rotated != head_dim => Err(format!(
+                "{key} is {rotated} of a head of {head_dim}: partly rotated heads are not computed here"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The window of a Llama's layers, which is then a Mistral; Gemma 2 has one on every other layer. Of any other
+    /// architecture the file does not say which layers have it.
+    fn window(&self, context: u64) -> Result<Option<u64>, String> {
+        let key = format!("{}.attention.sliding_window", self.arch);
+        let window = self.count(&key).filter(|window| *window > 0);
+        match (self.arch, window) {
+            ("llama" | "gemma2", window) => Ok(window),
+            (_, Some(window)) if window < context => Err(format!(
+                "{key} is {window}, and the file does not say of which layers; use the original checkpoint"
+            )),
+            _ => Ok(None),
         }
     }
 
@@ -91,8 +141,12 @@ impl<'a> Metadata<'a> {
             ));
         }
         let head_dim = count("attention.key_length").unwrap_or(hidden.checked_div(heads).unwrap_or(0));
+        self.refuse(head_dim)?;
+        let context = count("context_length").unwrap_or(2048);
+        let window = self.window(context)?;
+        let has = |tensor: &str| self.tensors.contains_key(tensor);
         let mut config = json!({
-            "model_type": self.arch,
+            "model_type": if self.arch == "llama" && window.is_some() { "mistral" } else { self.arch },
             "vocab_size": self.vocab,
             "hidden_size": hidden,
             "intermediate_size": need("feed_forward_length")?,
@@ -100,11 +154,12 @@ impl<'a> Metadata<'a> {
             "num_attention_heads": heads,
             "num_key_value_heads": count("attention.head_count_kv").unwrap_or(heads),
             "head_dim": head_dim,
-            "max_position_embeddings": count("context_length").unwrap_or(2048),
+            "max_position_embeddings": context,
             "rms_norm_eps": self.number(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-5),
             "rope_theta": self.number(&key("rope.freq_base")).unwrap_or(10_000.0),
-            "attention_bias": self.attention_bias,
-            "tie_word_embeddings": self.tied,
+            "attention_bias": has("blk.0.attn_q.bias"),
+            "mlp_bias": has("blk.0.ffn_up.bias"),
+            "tie_word_embeddings": !has("output.weight"),
             "num_local_experts": count("expert_count").unwrap_or(0),
             "bos_token_id": self.count("tokenizer.ggml.bos_token_id"),
             "eos_token_id": self.ends(),
@@ -120,10 +175,16 @@ impl<'a> Metadata<'a> {
                 return Err(format!("{} {other:?} is not supported: linear", key("rope.scaling.type")));
             }
         }
+        if let Some(window) = window {
+            config["sliding_window"] = json!(window);
+        }
         if self.arch == "gemma2" {
-            config["attn_logit_softcapping"] = json!(self.number(&key("attn_logit_softcapping")));
-            config["final_logit_softcapping"] = json!(self.number(&key("final_logit_softcapping")));
-            config["sliding_window"] = json!(count("attention.sliding_window"));
+            // A file without them means llama.cpp's defaults, which are those of config.json too.
+            for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+                if let Some(cap) = self.number(&key(name)) {
+                    config[name] = json!(cap);
+                }
+            }
             // No key holds it; llama.cpp knows the 27B model by its layers as well.
             config["query_pre_attn_scalar"] = json!(if layers == 46 { hidden / heads } else { head_dim });
         }

@@ -14,6 +14,7 @@ use sipf_core::train::{Objective, TrainSettings};
 
 use crate::command::sft;
 use crate::given::Given;
+use crate::source;
 use crate::training::{Job, Resolved, TrainingFlags, conduct, read_rows};
 use crate::writable;
 
@@ -98,7 +99,7 @@ pub(super) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
         flags,
         resolved: &resolved,
         folder: &folder,
-        decoder: Decoder::load(folder.path(), &resolved.load_options(flags.eval_only))?,
+        decoder: source::load(folder.path(), &resolved.load_options(flags.eval_only))?,
         tokenizer: &tokenizer,
         rows: &rows,
         eval: eval.as_deref(),
@@ -135,7 +136,7 @@ impl Pairs<'_> {
             Some(name) => {
                 let folder = ModelFolder::open(name, self.resolved.settings.seed)?;
                 let options = LoadOptions { trainable: Default::default(), ..self.resolved.options.clone() };
-                Decoder::load(folder.path(), &options)?
+                source::load(folder.path(), &options)?
             }
             None => self.decoder.clone(),
         };

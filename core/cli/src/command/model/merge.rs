@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::json;
-use sipf_core::model::{Checkpoint, Decoder, LoadOptions, save};
+use sipf_core::model::{Checkpoint, Decoder, LoadOptions, names, save};
 
 use crate::exit::{self, print_line};
-use crate::source::Source;
+use crate::source::{Source, tell_unread};
 use crate::writable;
 
 #[derive(Debug, clap::Args)]
@@ -28,9 +28,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let adapter = args.source.adapter().context("--adapter DIR says what to merge")?;
     writable::folder("--out", &args.out)?;
     let checkpoint = Checkpoint::open(folder)?;
+    tell_unread(&checkpoint);
     let merged = Decoder::of_checkpoint(&checkpoint, &LoadOptions::default())?.with_adapter(adapter)?;
-    // Summed in f32, written in the type that each weight had.
-    merged.save_as(&args.out, |name| checkpoint.dtype(name))?;
+    // Summed in f32, written in the type that each weight had; a head that left its embedding has that one's.
+    merged.save_as(&args.out, |name| checkpoint.dtype(name).or(checkpoint.dtype(names::EMBEDDING)))?;
     save::copy_tokenizer(folder, &args.out)?;
     let layers = merged.adapter().map_or(0, |adapter| adapter.parts.len());
     match args.json {

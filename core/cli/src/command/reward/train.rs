@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use sipf_core::model::{LoraConfig, ModelFolder, Trainable};
+use sipf_core::model::{Checkpoint, LoraConfig, ModelFolder, Trainable};
 use sipf_core::reward::{LabelRow, PrmObjective, RewardNet, RowLayout};
 use sipf_core::train::{Objective, TrainSettings};
 use sipf_plugin::RewardCard;
@@ -12,6 +12,7 @@ use super::DEFAULT;
 use crate::exit::eprint_line;
 use crate::given::Given;
 use crate::open::PluginFlags;
+use crate::source;
 use crate::training::{Job, TrainingFlags, conduct, read_rows};
 
 #[derive(Debug, clap::Args)]
@@ -76,6 +77,7 @@ pub(crate) fn run(args: &Args, given: &Given) -> anyhow::Result<ExitCode> {
     let shape = "{\"prompt\", \"completions\", \"labels\"} or Math-Shepherd's {\"input\", \"label\"}";
     let rows = read_rows(&resolved.data, resolved.limit, shape, |file| LabelRow::sifted(file, &mut bad))?;
     let folder = ModelFolder::open(&resolved.model, resolved.settings.seed)?;
+    source::tell_unread(&Checkpoint::open_headless(folder.path())?);
     let mut net = RewardNet::init(folder.path(), &card, &resolved.load_options(flags.eval_only))?;
     net.set_max_length(resolved.max_length);
     let separator: String = resolved.own("separator")?;
