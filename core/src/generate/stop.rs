@@ -260,7 +260,8 @@ mod tests {
         assert_eq!(run(&["<|im_end|>\n"], &[], &new), Some((10, "ab→cd".to_string())));
         assert_eq!(run(&["b→<|im"], &[], &new), Some((6, "a".to_string())));
         assert_eq!(run(&["im_end|>c"], &[], &new), Some((7, "ab→".to_string())));
-        assert_eq!(run(&["d"], &[], &new), Some((8, "ab→c".to_string())));
+        assert_eq!(run(&["cd"], &[], &new), Some((8, "ab→".to_string())));
+        assert_eq!(run(&["tion:"], &[], &[258, 257]), Some((2, "es".to_string())));
         assert_eq!(run(&["<|im_start|>"], &[], &new), None);
     }
 
