@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 /// The packed component (zstd).
 static PACKED: &[u8] = include_bytes!("../artifact/python.wasm.zst");
 /// SHA-256 of the unpacked component.
-pub const SHA256: &str = "7b34125b69f4f984a73f7c8eadc078d94e42164d5349843a00ab4ee4241aad8f";
+pub const SHA256: &str = "8cac33b71a7c96b86a8d0300f457002963cb41002d323b98f7cf6c0caac783d4";
 /// SHA-256 of the packed component.
-pub const PACKED_SHA256: &str = "4b286d44b0e233ed7e5ede73293fbf3c8ba6e939d3ccf016b90e2a3eafcc9da2";
+pub const PACKED_SHA256: &str = "c8589b28bf34d7c04ff44d96ca469ca718d158beb88a34795aeb07b568680468";
 /// SHA-256 of the guest sources that it was built from, one after the other in the order of their paths.
-pub const SOURCES_SHA256: &str = "dd304a2f4469f465ff59983085fc1599e36ba3decfda1011c36ce7329211616a";
+pub const SOURCES_SHA256: &str = "2b3fcdc90070a2ef3f4f6316f4564d75412a55030f284cbf8f3270800306a049";
 /// What is inside.
 pub const DESCRIPTION: &str = "CPython 3.14.0 for WASI, componentize-py 0.25.1";
 const MOST: u64 = 128 << 20;

@@ -212,7 +212,17 @@ impl TrainingFlags {
             false => sipf_core::machine::half_precision(),
         };
         let trainable = match number("lora-r") {
-            None => Trainable::Full,
+            None => {
+                let lora = ["lora-alpha", "lora-dropout", "lora-targets", "rslora"];
+                let off =
+                    |key: &str| matches!(merged.get(key), None | Some(Value::Null | Value::Bool(false)));
+                if let Some(key) = lora.into_iter().find(|key| !off(key)) {
+                    anyhow::bail!(
+                        "--{key} is given without --lora-r: say the adapter's rank, or leave it out to train every weight"
+                    );
+                }
+                Trainable::Full
+            }
             Some(rank) => {
                 let mut lora = LoraConfig { r: rank as usize, ..LoraConfig::default() };
                 lora.lora_alpha = number("lora-alpha").unwrap_or(lora.lora_alpha);

@@ -101,17 +101,21 @@ fn among_special(
     let text = spelt(new)?;
     let Some(at) = first(&text, stops) else { return Ok(None) };
     // The tokens that lie before it whole, and of the next one what it has of the text.
-    let mut whole = 0;
-    let mut end = 0;
+    let (mut whole, mut end, mut half) = (0, 0, 0);
     while whole < new.len() {
-        let next = spelt(&new[..=whole])?.trim_end_matches('\u{fffd}').len();
-        if next > at {
+        let next = spelt(&new[..=whole])?;
+        let kept = next.trim_end_matches('\u{fffd}').len();
+        if kept > at {
             break;
         }
-        (whole, end) = (whole + 1, next);
+        (whole, end, half) = (whole + 1, kept, next.len() - kept);
     }
     let mut plain = continuation(tokenizer, prompt, &new[..whole])?;
     if new.get(whole).is_some_and(|token| !tokenizer.is_special(*token)) {
+        // What was half a character is in what follows, whole or not.
+        for _ in 0..half / '\u{fffd}'.len_utf8() {
+            plain.pop();
+        }
         plain.push_str(text.get(end..at).unwrap_or_default());
     }
     Ok(Some(plain))
@@ -147,13 +151,25 @@ impl Scanner {
             self.read = prompt;
             self.looked = prompt;
         }
-        self.special |= all[self.looked..].iter().any(|token| tokenizer.is_special(*token));
-        self.looked = all.len();
-        if self.special
-            && let Some(text) = among_special(tokenizer, &sampling.stop, &all[..prompt], &all[prompt..])?
-        {
+        // Text without special tokens goes first: what it ends is cut as if there were none.
+        if let Some(text) = self.plain(tokenizer, sampling, all, prompt)? {
             return Ok(Some(text));
         }
+        self.special |= all[self.looked..].iter().any(|token| tokenizer.is_special(*token));
+        self.looked = all.len();
+        match self.special {
+            true => among_special(tokenizer, &sampling.stop, &all[..prompt], &all[prompt..]),
+            false => Ok(None),
+        }
+    }
+
+    fn plain(
+        &mut self,
+        tokenizer: &Tokenizer,
+        sampling: &Sampling,
+        all: &[u32],
+        prompt: usize,
+    ) -> Result<Option<String>> {
         let before = tokenizer.decode(&all[self.prefix..self.read])?;
         let both = tokenizer.decode(&all[self.prefix..])?;
         // Half a character at the end: wait for the rest. A stop string may end before it, so look at what is whole.
@@ -263,6 +279,12 @@ mod tests {
         assert_eq!(run(&["cd"], &[], &new), Some((8, "ab→".to_string())));
         assert_eq!(run(&["tion:"], &[], &[258, 257]), Some((2, "es".to_string())));
         assert_eq!(run(&["<|im_start|>"], &[], &new), None);
+        let half = [vec![258], ids("→")[..1].to_vec(), ids("xyz")].concat();
+        assert_eq!(
+            run(&["yz"], &[], &half),
+            Some((5, "\u{fffd}x".to_string())),
+            "half a character stays one"
+        );
     }
 
     #[test]

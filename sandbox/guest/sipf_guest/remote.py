@@ -143,10 +143,16 @@ class _Both:
 
 def _copied(reader):
     session.lossy += len(reader.copies)
-    session.copies += [(x, both.snapshot(x)) for x in reader.copies if isinstance(x, _COPIED)]
+    session.copies += [(x, _content(x)) for x in reader.copies if isinstance(x, _COPIED)]
 
 
 _COPIED = (list, dict, set)
+
+
+def _content(x):
+    """What a copied value of a subclass holds, without its own methods."""
+    base = next(base for base in _COPIED if isinstance(x, base))
+    return both.snapshot(codec.PLAIN[base](x))
 
 
 def opened():
@@ -157,7 +163,7 @@ def opened():
     if session.agreeing:
         return sender
     for x, before in session.copies:
-        if not both.same(before, both.snapshot(x)):
+        if not both.same(before, _content(x)):
             unsupported("a change to a copy of an object of the program's (%s)" % type(x).__name__)
     sender.dropped, session.refused = session.refused, []
     sender.changes = [[number, _carried(sender.content, x)] for number, x, _ in held.changed()]
