@@ -310,7 +310,7 @@ fn rotary_settings_are_taken_as_transformers_5_takes_them() {
     };
     let linear = config::RopeScaling::Linear { factor: 2.0 };
     let five = ("rope_parameters", json!({"rope_type": "default", "rope_theta": 5e5}));
-    assert_eq!(read(&[five.clone()]), (config::RopeScaling::None, 5e5));
+    assert_eq!(read(std::slice::from_ref(&five)), (config::RopeScaling::None, 5e5));
     assert_eq!(read(&[five.clone(), ("rope_scaling", json!({}))]).1, 5e5);
     let four = ("rope_scaling", json!({"type": "linear", "factor": 2.0}));
     assert_eq!(read(&[five.clone(), four.clone()]), (linear, 1e4), "the other object does not count at all");

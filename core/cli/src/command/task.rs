@@ -167,8 +167,8 @@ fn splits(task: &dyn Task) -> Vec<(Split, Source)> {
 }
 
 /// The first problem of the data: of the split that a file belongs to, otherwise of the first that is there.
-fn first_of(task: &dyn Task, data: &PathBuf) -> anyhow::Result<Problem> {
-    let options = DataOptions { data: Some(data.clone()), limit: Some(1), ..DataOptions::default() };
+fn first_of(task: &dyn Task, data: &Path) -> anyhow::Result<Problem> {
+    let options = DataOptions { data: Some(data.to_path_buf()), limit: Some(1), ..DataOptions::default() };
     let mut first_error = None;
     let mut splits = dataset::splits(task);
     splits.sort_by_key(|split| !has_file_named(task, *split, data));

@@ -195,8 +195,7 @@ fn read(line: &[u8], problems: &Lookup<'_>) -> (Option<Value>, anyhow::Result<(P
         let id =
             id.as_ref().with_context(|| format!("key \"id\" is {given}; it should be text or a number"))?;
         let completion = key("completion")?.as_str().context("key \"completion\" should be text")?;
-        let named =
-            row.get("problem").and_then(Value::as_str).or_else(|| Some(id.as_str()?.split('#').next()?));
+        let named = row.get("problem").and_then(Value::as_str).or_else(|| id.as_str()?.split('#').next());
         let problem = match named {
             Some(named) => problems.find(named)?,
             None => problems.find(&id.to_string()).with_context(|| {
