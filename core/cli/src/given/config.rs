@@ -40,7 +40,7 @@ pub(super) fn read(file: &Path, path: &[String]) -> anyhow::Result<Config> {
     let text = sipf_core::text::read(file).map_err(|error| anyhow!("--config {error}"))?;
     let mut keys: toml::Table = text.parse().with_context(named)?;
     if let Some(Value::Table(own)) = section(path).and_then(|section| keys.remove(section)) {
-        keys.retain(|key, _| OF_ALL_STAGES.contains(&key.as_str()));
+        keys.retain(|key, _| OF_ALL_STAGES.contains(&key));
         keys.extend(own);
     }
     Ok(Config { file: file.to_owned(), keys })
