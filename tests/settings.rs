@@ -188,6 +188,8 @@ fn values_that_make_no_sense_are_refused_by_the_name_they_were_given_under() {
         ("--batch-size 0", "--batch-size is 0; it must be 1 or more"),
         ("--learning-rate -1", "--learning-rate is -1; it must be 0 or more"),
         ("--lora-r 0", "--lora-r is 0; it must be 1 or more"),
+        ("--lora-alpha 32", "--lora-alpha is given without --lora-r"),
+        ("--rslora", "--rslora is given without --lora-r"),
         ("--max-length 0", "--max-length is 0; it must be 1 or more"),
         ("--epochs inf", "it must be a finite number"),
         ("--adam-beta2 1", "--adam-beta2 is 1; it must be 0 or more and below 1"),
@@ -198,6 +200,10 @@ fn values_that_make_no_sense_are_refused_by_the_name_they_were_given_under() {
     refused(
         words("sft --model tiny --dry-run --data").arg(&rows).env("SIPF_BATCH_SIZE", "0"),
         &["SIPF_BATCH_SIZE is 0; it must be 1 or more"],
+    );
+    refused(
+        words("sft --model tiny --dry-run --data").arg(&rows).env("SIPF_LORA_ALPHA", "9"),
+        &["SIPF_LORA_ALPHA is given without --lora-r"],
     );
     refused(
         words("sft --model tiny --dry-run --data")

@@ -218,7 +218,8 @@ impl TrainingFlags {
                     |key: &str| matches!(merged.get(key), None | Some(Value::Null | Value::Bool(false)));
                 if let Some(key) = lora.into_iter().find(|key| !off(key)) {
                     anyhow::bail!(
-                        "--{key} is given without --lora-r: say the adapter's rank, or leave it out to train every weight"
+                        "{} is given without --lora-r: say the adapter's rank, or leave it out to train every weight",
+                        given.name(key)
                     );
                 }
                 Trainable::Full
